@@ -1,0 +1,16 @@
+"""Figures: a table or a Volume in, Matplotlib axes out.
+
+Charts are one journal column wide, in the colours of Okabe and Ito, which colour-blind readers can tell apart. Pictures
+are in radiological display: the patient's left is on the right of the picture, anterior is up.
+"""
+
+from __future__ import annotations
+
+from mrmyo.figures.charts import bland_altman, group_strip, roc_curve
+from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
+from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
+
+__all__ = [
+    "COLOURS", "COLUMN_WIDTH_IN", "FigureError", "bland_altman", "group_strip", "label_colours", "montage", "overlay",
+    "roc_curve", "t2_map",
+]

@@ -1,0 +1,385 @@
+"""Names the muscles of the thigh: one small 2-D V-Net, one thigh at a time, in one canonical orientation.
+
+The network sees every thigh as a left one, at 1.25 mm, with x leading medially and y forwards. Which thigh is the left one
+is read from the affine alone, never from intensities. Model files are safetensors with a JSON model card beside them,
+so that loading one runs no code. PyTorch is imported when the first network is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
+from mrmyo.volume import Volume, to_canonical
+
+__all__ = ["Model", "SegmentationError", "build_network", "load_model", "model_hash", "normalise", "segment"]
+
+MODEL_PATH = Path(__file__).parent / "models" / "thigh_vnet.safetensors"
+PIXEL_MM = 1.25
+CROP = 192
+N_CLASSES = len(MUSCLES) + 2  # background, the muscles by label value, femur
+CHANNELS = (16, 32, 48, 64, 96)
+BATCH = 8
+ACROSS_MM = 15.0  # how far past the valley between the thighs a muscle may reach
+
+
+class SegmentationError(ValueError):
+    """The image cannot be segmented, or the model file is not one."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready for use, its model card, and the first twelve digits of the SHA-256 of its weights."""
+
+    network: object
+    card: dict
+    hash: str
+
+
+def _network_class():
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        """Two 3 × 3 convolutions and the way around them."""
+
+        def __init__(self, n_in, n_out):
+            super().__init__()
+            self.body = nn.Sequential(
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
+                nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out),
+            )
+            self.around = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, bias=False)
+
+        def forward(self, x):
+            return torch.relu(self.body(x) + self.around(x))
+
+    class VNet(nn.Module):
+        """V-Net (Milletari et al. 2016) in two dimensions: strided convolutions down and up, residual blocks."""
+
+        def __init__(self, channels, n_classes):
+            super().__init__()
+            steps = list(zip(channels[:-1], channels[1:], strict=True))
+            self.first = nn.Conv2d(1, channels[0], 5, padding=2)
+            self.blocks = nn.ModuleList(Block(c, c) for c in channels)
+            self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
+            self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
+            self.merge = nn.ModuleList(Block(2 * a, a) for a, _ in steps)
+            self.last = nn.Conv2d(channels[0], n_classes, 1)
+
+        def forward(self, x):
+            x = self.blocks[0](self.first(x))
+            skips = []
+            for down, block in zip(self.down, self.blocks[1:], strict=True):
+                skips.append(x)
+                x = block(torch.relu(down(x)))
+            for up, merge, skip in reversed(list(zip(self.up, self.merge, skips, strict=True))):
+                x = merge(torch.cat([torch.relu(up(x)), skip], 1))
+            return self.last(x)
+
+    return VNet
+
+
+def build_network(*, channels=CHANNELS, n_classes=N_CLASSES):
+    """An untrained network: (n, 1, 192, 192) normalised images in, (n, n_classes, 192, 192) logits out."""
+    import torch
+
+    return _network_class()(tuple(channels), n_classes).to(memory_format=torch.channels_last)
+
+
+def model_hash(path=None) -> str:
+    """The first twelve digits of the SHA-256 of the weights, for provenance."""
+    path = MODEL_PATH if path is None else Path(path)
+    if not path.is_file():
+        raise SegmentationError(f"Found no model file at {path}; expected a .safetensors file with a .json card beside it.")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def load_model(path=None) -> Model:
+    """Load a model file (.safetensors) and the model card (.json) beside it; the shipped one when no path is given.
+
+    The loaded model is kept, and loaded again only when the file has changed.
+
+    Raises
+    ------
+    SegmentationError
+        When a file is missing, or the weights do not belong to the architecture that the card names.
+    """
+    path = MODEL_PATH if path is None else Path(path)
+    return _load(path, model_hash(path))
+
+
+@lru_cache(maxsize=4)
+def _load(path, digest):
+    from safetensors.torch import load_file
+
+    card_path = path.with_suffix(".json")
+    if not card_path.is_file():
+        raise SegmentationError(f"Found no model card at {card_path}; expected it beside {path.name}.")
+    card = json.loads(card_path.read_text())
+    try:
+        network = build_network(channels=card["architecture"]["channels"], n_classes=card["architecture"]["classes"])
+        network.load_state_dict({name: value.float() if value.is_floating_point() else value
+                                 for name, value in load_file(path).items()})
+    except (KeyError, RuntimeError) as error:
+        raise SegmentationError(f"{path.name} does not hold the network that its card describes: {error}") from error
+    return Model(network.eval(), card, digest)
+
+
+def normalise(images) -> np.ndarray:
+    """Images (..., x, y) scaled so that the bright tissue of each lies near 1, cut off at 2; air-only images stay dim.
+
+    The scale is the 90th percentile of the pixels above a tenth of the 99th: coil hot spots and noise hardly move it.
+    """
+    images = np.asarray(images, np.float32)
+    flat = images.reshape(-1, images.shape[-2] * images.shape[-1])
+    scaled = np.empty_like(flat)
+    for row, out in zip(flat, scaled, strict=True):
+        tissue = row[row > 0.1 * np.percentile(row, 99)]
+        scale = np.percentile(tissue, 90) if tissue.size else 1.0
+        np.minimum(row / (scale or 1.0), 2.0, out=out)
+    return scaled.reshape(images.shape)
+
+
+def segment(volume: Volume, model=None, progress=True) -> Volume:
+    """Label the muscles and the femur of one or both thighs.
+
+    Parameters
+    ----------
+    volume : Volume
+        A 3-D stack of axial slices in any array order and of any contrast; several echoes: take one first.
+    model : path, Model or None
+        A .safetensors file with its card beside it, or what `load_model` returned; None takes the shipped model.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Volume
+        uint8 values of `mrmyo.label_table` on the grid of the input. The patient's left has the lower values whatever
+        the order of the array. A thigh that is alone is named by DICOM's laterality, or else by the side of the
+        scanner's mid-plane on which it lies.
+
+    Raises
+    ------
+    SegmentationError
+        When the stack is not axial or has echoes, holds NaN, or no body is found.
+    """
+    canonical = to_canonical(volume)
+    _check(volume, canonical)
+    model = model if isinstance(model, Model) else load_model(model)
+    stack = np.clip(np.moveaxis(canonical.array.astype(np.float32), 2, 0), 0, None)  # slices first
+    spacing = canonical.spacing_mm[:2]
+    body = _body(stack, spacing)
+    sides = _sides(body, canonical)
+    labels = _name(stack, spacing, _centres(body, sides, spacing), sides, model, progress)
+    for side in sides:
+        _clean(labels, side)
+    return _onto(volume, canonical, np.moveaxis(labels, 0, 2))
+
+
+def _check(volume, canonical):
+    if volume.array.ndim != 3:
+        raise SegmentationError(f"Found an array of shape {volume.array.shape}; expected three axes. "
+                                "Take one echo first: volume.echo(0).")
+    if not np.isfinite(volume.array).all():
+        raise SegmentationError(f"Found {int((~np.isfinite(volume.array)).sum())} voxels that are NaN or infinite; "
+                                "expected a finite image. Replace them first.")
+    if canonical.slice_axis != 2:
+        plane = ("sagittal", "coronal")[canonical.slice_axis]
+        raise SegmentationError(f"Found {plane} slices, {canonical.spacing_mm[canonical.slice_axis]:.1f} mm apart; "
+                                "expected axial ones. Segment an axial series and align its labels to this one.")
+    extent = canonical.spacing_mm[:2] * canonical.shape[:2]
+    if extent.min() < 80 or min(canonical.shape[:2]) < 32:
+        raise SegmentationError(f"Found a field of view of {extent[0]:.0f} × {extent[1]:.0f} mm with "
+                                f"{canonical.shape[:2]} pixels; expected at least 80 mm and 32 pixels each way.")
+
+
+def _onto(volume, canonical, array):
+    """Undo `to_canonical`: the same voxels in the axis order of the input."""
+    index = np.linalg.inv(canonical.affine) @ volume.affine
+    axes = np.abs(index[:3, :3]).argmax(0)  # which canonical axis each input axis runs along
+    array = np.transpose(array, axes)
+    flipped = [axis for axis in range(3) if index[axes[axis], axis] < 0]
+    return volume.with_array(np.ascontiguousarray(np.flip(array, flipped)), echo_times_ms=None)
+
+
+def _otsu(values):
+    """The threshold that separates two classes best (Otsu 1979)."""
+    counts, edges = np.histogram(values, bins=128)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    total = np.cumsum(counts * middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total / below - (total[-1] - total) / above) ** 2
+    return edges[1 + int(np.nanargmax(between))]
+
+
+def _body(stack, spacing):
+    """Where the body is, slice by slice: the large connected regions above Otsu's threshold, holes filled."""
+    smooth = ndimage.gaussian_filter(stack, (0, *(2.0 / spacing)))
+    bright = np.percentile(smooth, 99.5, axis=(1, 2))
+    if bright.max() <= 0 or np.ptp(stack) == 0:
+        raise SegmentationError("Found no body: the image is constant. Expected axial slices through the thighs.")
+    # each slice on its own scale, for coils fade along the body; but an empty one must not be blown up
+    root = np.sqrt(np.clip(smooth / np.maximum(bright, 0.2 * bright.max())[:, None, None], 0, 1))
+    body = root > _otsu(root)
+    for plane in body:
+        plane[:] = ndimage.binary_fill_holes(plane)
+        parts, n = ndimage.label(plane)
+        area = np.bincount(parts.ravel(), minlength=n + 1) * spacing.prod()
+        area[0] = 0
+        plane[:] = (area >= max(0.3 * area.max(), 1000.0))[parts]  # arms, hands and specks are smaller
+    if not body.any():
+        raise SegmentationError("Found no body: no region of at least 10 cm² stands out. "
+                                "Expected axial slices through the thighs.")
+    return body
+
+
+def _sides(body, canonical):
+    """{side: first and last column of its thigh, per slice}, from the valley between the thighs.
+
+    Two thighs are much wider than deep, or leave a gap; one thigh is neither.
+    """
+    spacing = canonical.spacing_mm
+    area = ndimage.gaussian_filter1d(body.sum(2).astype(float), 4.0 / spacing[0], axis=1)  # (slice, column)
+    profile = area.mean(0)
+    columns = np.flatnonzero(body.any((0, 2)))
+    first, last = columns[[0, -1]]
+    n = area.shape[1]
+    width = (last - first + 1) * spacing[0]
+    depth = np.median([np.ptp(np.flatnonzero(plane.any(0))) + 1 for plane in body if plane.any()]) * spacing[1]
+    centre = slice(first + round(0.3 * (last - first)), first + round(0.7 * (last - first)) + 1)
+    valley = centre.start + int(profile[centre].argmin())
+    peaks = min(profile[:valley + 1].max(), profile[valley:].max())
+    if profile[valley] > 0.75 * peaks or (width < 1.35 * depth and profile[valley] > 0.2 * peaks):
+        whole = np.tile([0, n], (len(body), 1))
+        return {_lone_side(canonical, 0.5 * (first + last)): whole}
+    # each slice may shift its own valley a little, smoothly from slice to slice
+    near = np.arange(max(valley - round(25 / spacing[0]), 0), min(valley + round(25 / spacing[0]) + 1, n))
+    cost = area[:, near] / max(peaks, 1e-6) + (0.3 * (near - valley) * spacing[0] / 25) ** 2
+    cut = near[ndimage.gaussian_filter1d(cost, 1.0, axis=0).argmin(1)]
+    # column indices grow towards the patient's right, so the left thigh has the lower ones
+    return {"left": np.stack([np.zeros_like(cut), cut], 1), "right": np.stack([cut, np.full_like(cut, n)], 1)}
+
+
+def _lone_side(canonical, column):
+    for keyword in ("ImageLaterality", "Laterality", "FrameLaterality"):
+        if canonical.meta.get(keyword) in ("L", "R"):
+            return {"L": "left", "R": "right"}[canonical.meta[keyword]]
+    middle = [column, *(0.5 * (n - 1) for n in canonical.shape[1:]), 1.0]
+    return "left" if (canonical.affine @ middle)[0] < 0 else "right"
+
+
+def _centres(body, sides, spacing):
+    """{side: (n_slices, 2) centroid in mm from the first voxel}, smooth along the stack."""
+    centres = {}
+    for side, columns in sides.items():
+        own = np.arange(body.shape[1])
+        found = np.full((len(body), 2), np.nan)
+        for k, plane in enumerate(body):
+            mask = plane & ((own >= columns[k, 0]) & (own < columns[k, 1]))[:, None]
+            if mask.sum() * spacing.prod() > 1000:
+                found[k] = np.array(ndimage.center_of_mass(mask)) * spacing
+        known = np.flatnonzero(np.isfinite(found[:, 0]))
+        if known.size:
+            filled = np.stack([np.interp(np.arange(len(body)), known, found[known, a]) for a in (0, 1)], 1)
+            centres[side] = ndimage.gaussian_filter1d(filled, 1.0, axis=0, mode="nearest")
+    return centres
+
+
+def _weights(at_mm, n, step):
+    """(len(at_mm), n) weights that sample a line of n pixels, `step` mm apart, at the positions.
+
+    A triangle as wide as the coarser of the two grids: linear interpolation towards finer ones, smoothing towards coarser.
+    Positions outside the line get zero.
+    """
+    width = max(step, abs(at_mm[1] - at_mm[0]))
+    weights = np.clip(1 - np.abs(at_mm[:, None] - step * np.arange(n)) / width, 0, None)
+    inside = (at_mm >= -0.5 * step) & (at_mm <= (n - 0.5) * step)
+    return (weights * inside[:, None] / np.maximum(weights.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def _name(stack, spacing, centres, sides, model, progress):
+    """uint8 labels shaped like the stack: the network on every slice of every thigh, the likelier thigh where they meet."""
+    from tqdm.auto import tqdm
+
+    labels = np.zeros(stack.shape, np.uint8)
+    jobs = [(k, side) for k in range(len(stack)) for side in centres]
+    best = np.zeros(stack.shape, np.float32)  # the winner's probability that this is muscle or bone
+    offsets = (np.arange(CROP) - (CROP - 1) / 2) * PIXEL_MM
+    columns = np.arange(stack.shape[1])
+    for start in tqdm(range(0, len(jobs), BATCH), desc="Segmenting", unit="batch", disable=not progress):
+        batch = jobs[start:start + BATCH]
+        crops = []
+        for k, side in batch:
+            x, y = (_weights(c + offsets, n, s)
+                    for c, n, s in zip(centres[side][k], stack.shape[1:], spacing, strict=True))
+            crop = x @ stack[k] @ y.T
+            crops.append(crop if side == "left" else crop[::-1])
+        for (k, side), probability in zip(batch, _probabilities(model.network, normalise(np.stack(crops))), strict=True):
+            own = (columns >= sides[side][k, 0] - ACROSS_MM / spacing[0]) & (
+                columns < sides[side][k, 1] + ACROSS_MM / spacing[0])
+            _paste(labels[k], best[k], probability, centres[side][k], spacing, side, own)
+    return labels
+
+
+def _probabilities(network, images):
+    """(n, classes, 192, 192) probabilities as a torch tensor."""
+    import torch
+
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.ascontiguousarray(images[:, None])).to(memory_format=torch.channels_last)
+        return network(batch).float().softmax(1)
+
+
+def _paste(labels, best, probability, centre, spacing, side, own):
+    """Carry one crop's probabilities to its slice (`labels` and `best` are updated) and take the likeliest class."""
+    import torch
+
+    if side == "right":
+        probability = probability.flip(1)
+    boxes, maps = [], []
+    for axis in (0, 1):
+        at = spacing[axis] * np.arange(labels.shape[axis]) - centre[axis] + (CROP - 1) / 2 * PIXEL_MM
+        inside = np.flatnonzero((at >= 0) & (at <= (CROP - 1) * PIXEL_MM) & (own if axis == 0 else True))
+        if inside.size < 2:
+            return
+        boxes.append(slice(inside[0], inside[-1] + 1))
+        maps.append(torch.from_numpy(_weights(at[inside], CROP, PIXEL_MM)))
+    with torch.inference_mode():
+        fine = maps[0] @ probability.contiguous() @ maps[1].T
+        winner = fine.argmax(0).numpy()
+        certainty = (1 - fine[0]).numpy()
+    values = np.arange(N_CLASSES, dtype=np.uint8) + (np.uint8(RIGHT_OFFSET) if side == "right" else np.uint8(0))
+    values[0], values[-1] = 0, FEMUR[side]
+    box = tuple(boxes)
+    wins = certainty > best[box]
+    labels[box] = np.where(wins, values[winner], labels[box])
+    best[box] = np.where(wins, certainty, best[box])
+
+
+def _clean(labels, side):
+    """Give the islands of each label (3-D parts below a fifth of its largest) to what lies nearest in their slice."""
+    offset = RIGHT_OFFSET if side == "right" else 0
+    islands = np.zeros(labels.shape, bool)
+    boxes = ndimage.find_objects(labels)
+    for value in [*range(1 + offset, len(MUSCLES) + 1 + offset), FEMUR[side]]:
+        if value > len(boxes) or boxes[value - 1] is None:
+            continue
+        box = boxes[value - 1]
+        parts, n = ndimage.label(labels[box] == value, structure=np.ones((3, 3, 3)))
+        size = np.bincount(parts.ravel(), minlength=n + 1)
+        size[0] = 0
+        islands[box] |= (size < 0.2 * size.max())[parts] & (parts > 0)
+    for k in np.flatnonzero(islands.any((1, 2))):
+        nearest = ndimage.distance_transform_edt(islands[k], return_distances=False, return_indices=True)
+        labels[k] = labels[k][tuple(nearest)]

@@ -1,0 +1,198 @@
+"""Synthetic studies: one row of the cohort in, a folder of DICOM and, apart from it, the truth out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mrmyo import scanner
+from mrmyo.anatomy import draw_anatomy
+from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
+from mrmyo.labels import carry, is_muscle
+from mrmyo.nifti import write_nifti
+from mrmyo.t2 import fit_t2
+from mrmyo.volume import Volume
+
+__all__ = ["SEED", "simulate_study", "write_series"]
+
+SEED = 20260  # of the shipped cohort's images; training draws its thighs from other seeds
+HEALTHY_T2_MS = 29.0  # water T2 of healthy muscle, about; the scanner's B1 and slice profile make 34 ms of it
+TOLERANCE_MS = 0.005
+
+
+def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = SEED) -> dict:
+    """Scan one synthetic subject.
+
+    Parameters
+    ----------
+    subject : mapping
+        ``subject`` (a name that says it is synthetic), ``group``, ``sex``, ``age`` and ``t2_ms``, the apparent
+        mono-exponential T2 that the muscle shall have: a row of `mrmyo.load_cohort`.
+    study_dir : path
+        Where the DICOM goes: a subfolder for each series. Replaced when it exists.
+    truth_dir : path, optional
+        Where the truth goes: label maps on both grids, the noise-free apparent T2 map, ``truth.json``.
+    seed : int
+        With the subject's name, decides everything random.
+
+    Returns
+    -------
+    dict
+        The truth: ``t2_apparent_ms`` and ``t2_water_ms``, means over the true muscle voxels, and the scan's settings.
+
+    Notes
+    -----
+    The T2 of the muscle water is found by inverting the forward model once, on noise-free signals and the true mask;
+    the pipeline has no part in it.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(subject["subject"].encode())])
+    target = float(subject["t2_ms"])
+    disease = 0.0 if subject["group"] == "HC" else float(np.clip(rng.normal(0.3 + (target - 40) / 60, 0.15), 0.05, 1))
+    anatomy = draw_anatomy(rng, sex=subject["sex"], disease=disease, level=0.75 + 0.05 * rng.normal())
+    scan = _draw_scan(rng)
+    in_plane = rng.normal(0, 4, 2)
+    grid = scanner.stack(scanner.MULTI_ECHO, centre_mm=(*in_plane, 0.0))
+    dixon_grid = scanner.stack(scanner.DIXON, centre_mm=(*(in_plane + rng.normal(0, 3, 2)), rng.normal(0, 2)))
+
+    labels = carry(anatomy.labels, grid, transform=scan["motion"])
+    muscle = is_muscle(labels.array)
+    optics = {"b1": scanner.smooth_field(grid, rng, mean=scan["b1_mean"], sd=0.03),
+              "residual_fat": np.clip(scanner.smooth_field(grid, rng, mean=0.06, sd=0.02), 0.01, None),
+              "motion": scan["motion"], "t1_scale": scan["t1_scale"]}
+    tissues, t2_scale, apparent = _match_apparent_t2(anatomy, grid, muscle, optics, target)
+
+    signal = scanner.acquire_multi_echo(tissues, grid, **optics, t2_scale=t2_scale)
+    signal = signal * scanner.smooth_field(grid, rng, mean=1, sd=0.15)[..., None]
+    level = float(np.median(signal[muscle][:, 0]))
+    signal = scanner.add_noise(signal, rng, sigma=level / scan["snr"])
+    water, fat = scanner.acquire_dixon(tissues, dixon_grid)
+    dixon = scanner.dixon_series(water, fat, scanner.smooth_field(dixon_grid, rng, mean=1, sd=0.15), rng, snr=35.0)
+
+    _write_study(study_dir, subject, grid.with_array(signal * (1000 / level), echo_times_ms=_times()),
+                 {name: dixon_grid.with_array(image) for name, image in dixon.items()})
+    truth = {"subject": subject["subject"], "group": subject["group"], "t2_apparent_ms": apparent["mean"],
+             "t2_water_ms": _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"]), "n_muscle_voxels": int(muscle.sum()),
+             "seed": seed, "disease": disease, **{k: np.asarray(v).tolist() for k, v in scan.items()}}
+    if truth_dir is not None:
+        in_phase_labels = carry(anatomy.labels, dixon_grid)
+        _write_truth(truth_dir, truth, {"labels_t2": labels, "labels_in_phase": in_phase_labels, "t2_apparent": apparent["map"]})
+    return truth
+
+
+def _times():
+    return scanner.MULTI_ECHO["echo_times_ms"]
+
+
+def _draw_scan(rng):
+    """What varies from scan to scan: B1 and T1, noise, and how the patient moved before the multi-echo series."""
+    return {"b1_mean": float(np.clip(rng.normal(0.90, 0.05), 0.75, 1.05)), "t1_scale": float(np.round(rng.normal(1, 0.08), 2)),
+            "snr": float(rng.uniform(55, 80)), "motion": scanner.rigid(rng.normal(0, [0.5, 0.5, 1.0]), rng.normal(0, 0.25, 3))}
+
+
+def _match_apparent_t2(anatomy, grid, muscle, optics, target):
+    """The tissues and the scale of their T2 for which the mean apparent T2 over true muscle is the target.
+
+    How far oedema lengthens T2 is chosen first, so that muscle without it stays near the healthy value.
+    """
+    oedema = anatomy.oedema.array
+    spread = float(oedema[is_muscle(anatomy.labels.array)].mean())
+    contrast = max(0.04, (target / 34.0 - 1) / spread)
+    tissues = scanner.tissues_of(anatomy, muscle_t2_ms=HEALTHY_T2_MS, oedema_contrast=contrast)
+
+    def mean_t2(scale, voxels):
+        signal = scanner.acquire_multi_echo(tissues, grid, **optics, only=voxels, t2_scale=scale)
+        t2_ms = fit_t2(signal, _times()).t2_ms
+        return float(np.nanmean(t2_ms, dtype=float)), t2_ms
+
+    few = muscle & (np.arange(grid.shape[2]) % 5 == 2)
+    a, b = 0.97, 1.03
+    slope = (mean_t2(b, few)[0] - mean_t2(a, few)[0]) / (b - a)
+    scale = 1.0
+    for _ in range(12):
+        mean, t2_ms = mean_t2(scale, muscle)
+        if abs(mean - target) < TOLERANCE_MS:
+            break
+        scale += (target - mean) / slope
+    else:
+        raise RuntimeError(f"The scanner did not reach {target:.2f} ms (got {mean:.2f}); report this seed.")
+    # voxels come slice by slice
+    filled = np.full((grid.shape[2], *grid.shape[:2]), np.nan, np.float32)
+    filled[np.moveaxis(muscle, 2, 0)] = t2_ms
+    return tissues, scale, {"mean": mean, "map": Volume(np.moveaxis(filled, 0, 2), grid.affine)}
+
+
+def _mean_water_t2(tissues, t2_scale, anatomy, grid, motion):
+    """Mean T2 of muscle water in ms over the part of the fine grid that the multi-echo stack covers."""
+    inside = np.linalg.inv(motion @ grid.affine) @ anatomy.labels.affine
+    k = inside[2, 2] * np.arange(anatomy.labels.shape[2]) + inside[2, 3]
+    chosen = is_muscle(anatomy.labels.array) & ((k > -0.5) & (k < grid.shape[2] - 0.5))
+    return float(t2_scale * tissues.t2_ms.array[chosen].mean(dtype=float))
+
+
+def _write_study(study_dir, subject, multi_echo, dixon):
+    """All series of a study; they appear together."""
+    study_dir = Path(study_dir)
+    partial = study_dir.with_name(f".partial-{study_dir.name}-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    name = subject["subject"]
+    study = {"PatientName": f"SYNTHETIC^{name}", "PatientID": name, "PatientSex": subject["sex"],
+             "PatientAge": f"{int(subject['age']):03d}Y"}
+    top = max(float(np.percentile(image.array, 99.9)) for image in dixon.values())
+    dixon = {key: image.with_array(image.array * (1500 / top)) for key, image in dixon.items()}
+    write_series(partial, study, multi_echo=multi_echo, dixon=dixon)
+    shutil.rmtree(study_dir, ignore_errors=True)
+    os.replace(partial, study_dir)
+
+
+def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[str, Volume]) -> None:
+    """Write a multi-echo series and the Dixon images of a synthetic study as DICOM, one subfolder each.
+
+    Parameters
+    ----------
+    folder : path
+    study : mapping
+        DICOM keywords of the patient and study; plainly synthetic ones.
+    multi_echo : Volume
+        4-D with echo times; values that fit 16 bits.
+    dixon : mapping of Volume
+        By role: in_phase, opposed_phase, water, fat.
+    """
+    folder = Path(folder)
+    scan = {"Manufacturer": "mrmyo synthetic scanner", "MagneticFieldStrength": scanner.FIELD_T, "PatientPosition": "HFS",
+            "StudyDescription": "SYNTHETIC thigh, research use only", "BodyPartExamined": "THIGH", "ScanningSequence": "SE",
+            "SequenceVariant": "SK", "InPlanePhaseEncodingDirection": "COL", "SpacingBetweenSlices": 6.0,
+            "SliceThickness": 5.0, "StudyDate": "20200101", "StudyTime": "120000", "SeriesDate": "20200101", **study}
+    for number, (role, volume) in enumerate(dixon.items(), start=2):
+        series = {"SeriesNumber": number, "SeriesDescription": f"t2_dixon_tra_{role}", "RepetitionTime": 5330.0,
+                  "EchoTime": 51.0, "EchoTrainLength": 11, "SequenceVariant": ["SK", "SP"],
+                  **_spacing(volume)}
+        write_dicom_series(volume, folder / f"{number:02d}_{role}", study=scan, series=series,
+                           image_type=DIXON_IMAGE_TYPES[role])
+    n_columns, n_rows = multi_echo.shape[:2]
+    series = {"SeriesNumber": 10, "SeriesDescription": "t2_map_mese_tra_fs", "RepetitionTime": 6690.0, "ScanOptions": "FS",
+              "AcquisitionMatrix": [0, n_columns, n_rows, 0], "FlipAngle": 180, **_spacing(multi_echo)}
+    write_dicom_series(multi_echo, folder / "10_multi_echo", study=scan, series=series,
+                       image_type=("ORIGINAL", "PRIMARY", "M", "SE"))
+
+
+def _spacing(volume):
+    """Slice distance and thickness as the headers tell them."""
+    gap = float(volume.spacing_mm[2])
+    return {"SpacingBetweenSlices": gap, "SliceThickness": float(volume.meta.get("SliceThickness", gap))}
+
+
+def _write_truth(truth_dir, truth, volumes):
+    """Label maps, T2 map and figures; ``truth.json`` comes last and says that all is there."""
+    truth_dir = Path(truth_dir)
+    truth_dir.mkdir(parents=True, exist_ok=True)
+    for name, volume in volumes.items():
+        write_nifti(volume, truth_dir / f"{name}.nii.gz")
+    partial = truth_dir / ".truth.json"
+    partial.write_text(json.dumps(truth, indent=1))
+    os.replace(partial, truth_dir / "truth.json")

@@ -1,0 +1,144 @@
+"""The array that travels: voxels with a known place in the patient.
+
+Inside mrmyo every position is RAS+ in millimetres (x grows to the right, y forwards, z upwards, as the patient
+sees it), and every time is in milliseconds. DICOM's LPS exists only in :mod:`mrmyo.dicom`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["GridError", "Volume", "axis_codes", "resample", "same_grid", "to_canonical"]
+
+
+class GridError(ValueError):
+    """Two volumes do not share a grid, or a grid makes no sense."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels, where they lie, and what is known of them.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Shaped (i, j, k), or (i, j, k, n_echoes) for a multi-echo series.
+    affine : numpy.ndarray
+        (4, 4): voxel index (i, j, k, 1) to RAS+ position in mm of the voxel's centre.
+    echo_times_ms : tuple of float, optional
+        One per echo, in milliseconds, ascending.
+    meta : mapping
+        Further facts by DICOM keyword in DICOM units (``{"RepetitionTime": 6690.0}``), never identities.
+
+    Raises
+    ------
+    GridError
+        When the affine is not an invertible (4, 4), the array not 3-D or 4-D, or the echo times do not
+        match the last axis.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    echo_times_ms: tuple[float, ...] | None = None
+    meta: Mapping = field(default_factory=dict)
+
+    def __post_init__(self):
+        array, affine = np.asarray(self.array), np.array(self.affine, dtype=float)
+        if array.ndim not in (3, 4):
+            raise GridError(f"A volume has 3 axes, or 4 with echoes; found shape {array.shape}.")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise GridError(f"The affine must be a finite, invertible (4, 4) matrix; found\n{affine}")
+        if self.echo_times_ms is not None:
+            times = tuple(float(t) for t in self.echo_times_ms)
+            n_echoes = array.shape[3] if array.ndim == 4 else 1
+            if len(times) != n_echoes:
+                raise GridError(f"Found {len(times)} echo times for {n_echoes} echoes; give one per echo.")
+            object.__setattr__(self, "echo_times_ms", times)
+        affine.setflags(write=False)
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The spatial shape (i, j, k), echoes left out."""
+        return self.array.shape[:3]
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """Distance between neighbouring voxel centres along i, j and k, in mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def slice_axis(self) -> int:
+        """The array axis along which slices are stacked: the one of the widest spacing, k when in doubt."""
+        spacing = self.spacing_mm
+        return int(np.argmax(spacing)) if spacing.max() > 1.05 * spacing[2] else 2
+
+    def with_array(self, array, **changes) -> Volume:
+        """The same place with other voxels."""
+        return replace(self, array=array, **changes)
+
+    def echo(self, index: int) -> Volume:
+        """One echo of a multi-echo volume as a 3-D volume."""
+        if self.array.ndim != 4:
+            raise GridError(f"This volume has no echoes: its shape is {self.array.shape}.")
+        times = None if self.echo_times_ms is None else (self.echo_times_ms[index],)
+        return replace(self, array=self.array[..., index], echo_times_ms=times)
+
+
+def axis_codes(affine) -> str:
+    """The anatomical direction of each array axis, as in 'RAS' or 'LPI' (oblique axes: the nearest).
+
+    The letters name where an axis leads: 'R' means that larger indices lie further to the patient's right.
+    """
+    import nibabel
+
+    return "".join(nibabel.aff2axcodes(np.asarray(affine)))
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """The volume with axes permuted and flipped so that i, j, k lead to Right, Anterior, Superior as nearly as may be.
+
+    No voxel changes its value or its place; an oblique volume stays oblique.
+    """
+    import nibabel
+
+    orientation = nibabel.io_orientation(volume.affine)
+    array = nibabel.apply_orientation(volume.array, orientation)
+    affine = volume.affine @ nibabel.orientations.inv_ornt_aff(orientation, volume.shape)
+    return volume.with_array(array, affine=affine)
+
+
+def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 0.01) -> bool:
+    """Whether two volumes have the same shape and every corner voxel at the same place within the tolerance."""
+    if a.shape != b.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in a.shape], indexing="ij")).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    return bool(np.abs((a.affine - b.affine) @ corners)[:3].max() <= tolerance_mm)
+
+
+def resample(volume: Volume, like: Volume, *, order: int = 1, fill: float = 0.0) -> Volume:
+    """Sample a 3-D volume at the voxel centres of another, by position.
+
+    Parameters
+    ----------
+    volume, like : Volume
+        What to sample, and the grid to sample it on.
+    order : int
+        Spline order: 0 nearest neighbour (labels), 1 linear, 3 cubic.
+    fill : float
+        The value outside the field of view.
+    """
+    if volume.array.ndim != 3:
+        raise GridError(f"Only 3-D volumes are resampled; found shape {volume.array.shape}. Take one echo first.")
+    to_index = np.linalg.inv(volume.affine) @ like.affine
+    array = ndimage.affine_transform(
+        volume.array, to_index[:3, :3], to_index[:3, 3], output_shape=like.shape, order=order, cval=fill,
+        output=volume.array.dtype if order == 0 else np.float32,
+    )
+    return like.with_array(array, echo_times_ms=None, meta=volume.meta)

@@ -1,0 +1,36 @@
+"""What the tests share: where the real data lie, which system tools there are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real public images; a test that asks for it skips where it is absent."""
+    folder = Path(os.environ.get("MRMYO_REAL_DATA", ROOT.parent / "shared" / "real"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set MRMYO_REAL_DATA to the folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def system_tool():
+    """A function that gives the path of a system tool, or skips; under CI its absence is a failure."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            reason = f"{name} is not installed; `make system` installs it"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return find
