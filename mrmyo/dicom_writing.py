@@ -85,8 +85,8 @@ def write_dicom_series(
         raise DicomError(f"Found {volume.array.shape[3]} echoes without echo times; give the volume its echo_times_ms.")
     if len(image_type) < 3:
         raise DicomError(f"Found image type {list(image_type)}; MR images need at least three values.")
-    template = _template(volume, study, series, image_type, slope)
     stored = _stored(volume.array, slope)
+    template = _template(volume, study, series, image_type, slope)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
         partial = Path(partial) / folder.name

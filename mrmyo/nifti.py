@@ -11,10 +11,10 @@ import numpy as np
 
 from mrmyo.volume import Volume
 
-__all__ = ["NiftiError", "read_nifti", "write_nifti"]
+__all__ = ["NiftiError", "read_nifti", "read_t2map", "write_nifti", "write_t2map"]
 
 _TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-_PLAIN_FACTS = ("MagneticFieldStrength", "FlipAngle", "Manufacturer", "ManufacturersModelName", "ScanningSequence")
+_PLAIN_FACTS = ("MagneticFieldStrength", "FlipAngle", "SliceThickness", "Units", "Manufacturer", "ManufacturersModelName", "ScanningSequence")
 _DICOM_NAMES = {"ManufacturersModelName": "ManufacturerModelName"}  # BIDS spells this one differently
 _SECONDS = {"RepetitionTimeExcitation": "RepetitionTime", "InversionTime": "InversionTime"}  # BIDS: DICOM
 _OURS = ("EchoTime", *_PLAIN_FACTS, *_SECONDS)
@@ -127,6 +127,28 @@ def write_nifti(volume: Volume, path) -> Path:
         _write_sidecar(volume, path.with_name(stem + ".json"), partial.with_name(stem + ".json"))
         os.replace(partial, path)
     return path
+
+
+def write_t2map(volume: Volume, path) -> Path:
+    """Write a map of times in ms the way BIDS wants it: in seconds, with ``Units`` in the sidecar."""
+    seconds = (volume.array / 1000).astype(np.float32)
+    return write_nifti(volume.with_array(seconds, meta={**volume.meta, "Units": "s"}), path)
+
+
+def read_t2map(path) -> Volume:
+    """Read a map of times back into ms.
+
+    Raises
+    ------
+    NiftiError
+        When the sidecar does not say in which unit the map is.
+    """
+    volume = read_nifti(path)
+    scale = {"s": 1000.0, "ms": 1.0}.get(volume.meta.get("Units"))
+    if scale is None:
+        raise NiftiError(f"The sidecar of {Path(path).name} must say \"Units\": \"s\" or \"ms\"; found "
+                         f"{volume.meta.get('Units')!r}. Add it, or read the file with read_nifti.")
+    return volume.with_array((volume.array * np.float32(scale)).astype(np.float32))
 
 
 def _stem(path):

@@ -1,8 +1,8 @@
 """Names the muscles of the thigh: one small 2-D V-Net, one thigh at a time, in one canonical orientation.
 
-The network sees every thigh as a left one, at 1.25 mm, with x leading medially and y forwards. Which thigh is the left one
-is read from the affine alone, never from intensities. Model files are safetensors with a JSON model card beside them,
-so that loading one runs no code. PyTorch is imported when the first network is built.
+The network sees every thigh as a left one, at 1.25 mm, with x leading medially and y forwards. Which thigh is the left
+one is read from the affine alone, never from intensities. Model files are safetensors with a JSON model card beside
+them, so that loading one runs no code. PyTorch is imported when the first network is built.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
+from mrmyo.progress import track
 from mrmyo.volume import Volume, to_canonical
 
 __all__ = ["Model", "SegmentationError", "build_network", "load_model", "model_hash", "normalise", "segment"]
@@ -43,62 +44,20 @@ class Model:
     hash: str
 
 
-def _network_class():
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        """Two 3 × 3 convolutions and the way around them."""
-
-        def __init__(self, n_in, n_out):
-            super().__init__()
-            self.body = nn.Sequential(
-                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
-                nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out),
-            )
-            self.around = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, bias=False)
-
-        def forward(self, x):
-            return torch.relu(self.body(x) + self.around(x))
-
-    class VNet(nn.Module):
-        """V-Net (Milletari et al. 2016) in two dimensions: strided convolutions down and up, residual blocks."""
-
-        def __init__(self, channels, n_classes):
-            super().__init__()
-            steps = list(zip(channels[:-1], channels[1:], strict=True))
-            self.first = nn.Conv2d(1, channels[0], 5, padding=2)
-            self.blocks = nn.ModuleList(Block(c, c) for c in channels)
-            self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
-            self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
-            self.merge = nn.ModuleList(Block(2 * a, a) for a, _ in steps)
-            self.last = nn.Conv2d(channels[0], n_classes, 1)
-
-        def forward(self, x):
-            x = self.blocks[0](self.first(x))
-            skips = []
-            for down, block in zip(self.down, self.blocks[1:], strict=True):
-                skips.append(x)
-                x = block(torch.relu(down(x)))
-            for up, merge, skip in reversed(list(zip(self.up, self.merge, skips, strict=True))):
-                x = merge(torch.cat([torch.relu(up(x)), skip], 1))
-            return self.last(x)
-
-    return VNet
-
-
 def build_network(*, channels=CHANNELS, n_classes=N_CLASSES):
     """An untrained network: (n, 1, 192, 192) normalised images in, (n, n_classes, 192, 192) logits out."""
     import torch
 
-    return _network_class()(tuple(channels), n_classes).to(memory_format=torch.channels_last)
+    from mrmyo.segmentation_network import VNet
+
+    return VNet(tuple(channels), n_classes).to(memory_format=torch.channels_last)
 
 
 def model_hash(path=None) -> str:
     """The first twelve digits of the SHA-256 of the weights, for provenance."""
     path = MODEL_PATH if path is None else Path(path)
     if not path.is_file():
-        raise SegmentationError(f"Found no model file at {path}; expected a .safetensors file with a .json card beside it.")
+        raise SegmentationError(f"Found no model file at {path}; expected a .safetensors file and its .json card.")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
@@ -299,8 +258,8 @@ def _centres(body, sides, spacing):
 def _weights(at_mm, n, step):
     """(len(at_mm), n) weights that sample a line of n pixels, `step` mm apart, at the positions.
 
-    A triangle as wide as the coarser of the two grids: linear interpolation towards finer ones, smoothing towards coarser.
-    Positions outside the line get zero.
+    A triangle as wide as the coarser of the two grids: linear interpolation towards finer ones, smoothing towards
+    coarser. Positions outside the line get zero.
     """
     width = max(step, abs(at_mm[1] - at_mm[0]))
     weights = np.clip(1 - np.abs(at_mm[:, None] - step * np.arange(n)) / width, 0, None)
@@ -309,15 +268,13 @@ def _weights(at_mm, n, step):
 
 
 def _name(stack, spacing, centres, sides, model, progress):
-    """uint8 labels shaped like the stack: the network on every slice of every thigh, the likelier thigh where they meet."""
-    from tqdm.auto import tqdm
-
+    """uint8 labels shaped like the stack: the network on every slice of every thigh."""
     labels = np.zeros(stack.shape, np.uint8)
     jobs = [(k, side) for k in range(len(stack)) for side in centres]
     best = np.zeros(stack.shape, np.float32)  # the winner's probability that this is muscle or bone
     offsets = (np.arange(CROP) - (CROP - 1) / 2) * PIXEL_MM
     columns = np.arange(stack.shape[1])
-    for start in tqdm(range(0, len(jobs), BATCH), desc="Segmenting", unit="batch", disable=not progress):
+    for start in track(range(0, len(jobs), BATCH), label="Segmenting", show=progress):
         batch = jobs[start:start + BATCH]
         crops = []
         for k, side in batch:
@@ -325,9 +282,11 @@ def _name(stack, spacing, centres, sides, model, progress):
                     for c, n, s in zip(centres[side][k], stack.shape[1:], spacing, strict=True))
             crop = x @ stack[k] @ y.T
             crops.append(crop if side == "left" else crop[::-1])
-        for (k, side), probability in zip(batch, _probabilities(model.network, normalise(np.stack(crops))), strict=True):
-            own = (columns >= sides[side][k, 0] - ACROSS_MM / spacing[0]) & (
-                columns < sides[side][k, 1] + ACROSS_MM / spacing[0])
+        found = _probabilities(model.network, normalise(np.stack(crops)))
+        across = ACROSS_MM / spacing[0]
+        for (k, side), probability in zip(batch, found, strict=True):
+            low, high = sides[side][k]
+            own = (columns >= low - across) & (columns < high + across)
             _paste(labels[k], best[k], probability, centres[side][k], spacing, side, own)
     return labels
 

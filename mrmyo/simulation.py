@@ -92,7 +92,7 @@ def _times():
 def _draw_scan(rng):
     """What varies from scan to scan: B1 and T1, noise, and how the patient moved before the multi-echo series."""
     return {"b1_mean": float(np.clip(rng.normal(0.90, 0.05), 0.75, 1.05)), "t1_scale": float(np.round(rng.normal(1, 0.08), 2)),
-            "snr": float(rng.uniform(55, 80)), "motion": scanner.rigid(rng.normal(0, [0.5, 0.5, 1.0]), rng.normal(0, 0.25, 3))}
+            "snr": float(rng.uniform(55, 80)), "motion": scanner.rigid(rng.normal(0, [0.4, 0.4, 0.8]), rng.normal(0, 0.2, 3))}
 
 
 def _match_apparent_t2(anatomy, grid, muscle, optics, target):

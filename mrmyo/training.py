@@ -1,230 +1,207 @@
 """Trains the V-Net on sections of random thighs in random contrast: no image of a person is needed.
 
-Each training image is cut from a thigh of :mod:`mrmyo.anatomy`, moved, shown through the complex water–fat model
-|W + exp(iφ) F| with random properties of every tissue, shaded as by a surface coil, blurred and made noisy. All
-of it follows from a seed and the number of the step, so an interrupted training resumes to the very same weights.
+Images and initial weights follow from a seed and the number of the step, so an interrupted training resumes to the very
+same weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
-from mrmyo.anatomy import TISSUES, Section, cut_thigh, draw_thigh
-from mrmyo.labels import FEMUR, MUSCLES
-from mrmyo.segmentation import CHANNELS, CROP, N_CLASSES, PIXEL_MM, build_network, normalise
+from mrmyo.segmentation import CHANNELS, CROP, N_CLASSES, PIXEL_MM, build_network
+from mrmyo.training_images import draw_batch, draw_image
 
-__all__ = ["draw_batch", "draw_image", "draw_section", "render_section", "train"]
-
-AIR, SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, ARTERY, VEIN = range(len(TISSUES))
-SOURCE_MM = 0.8  # grid on which the anatomy is cut
-SOURCE = 320
-FINE = 3  # points each way within a pixel, for partial volume
-REUSE = 4  # images shown of one section
-NEGATIVES = 0.06  # share of sections that are no thigh
+__all__ = ["draw_batch", "draw_image", "loss_of", "train"]
 
 
-def draw_image(rng) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one training section.
+class _Stream:
+    """Steps to batches, for worker processes: `stream[step]` depends on the seed and the step alone."""
+
+    def __init__(self, seed, batch_size):
+        self.seed, self.batch_size = seed, batch_size
+
+    def __getitem__(self, step):
+        import torch
+
+        images, labels = draw_batch(self.seed, step, self.batch_size)
+        return torch.from_numpy(images), torch.from_numpy(labels).long()
+
+
+def loss_of(logits, labels):
+    """Cross-entropy plus soft Dice over the classes that are present, both over the whole batch."""
+    import torch
+
+    logits = logits.float().movedim(1, -1).reshape(-1, logits.shape[1])  # no copy in channels_last
+    labels = labels.reshape(-1)
+    probability = logits.softmax(1)
+    of_truth = probability.gather(1, labels[:, None])[:, 0]
+    overlap = torch.zeros(logits.shape[1]).index_add(0, labels, of_truth)
+    size = torch.bincount(labels, minlength=logits.shape[1])
+    dice = (2 * overlap + 1) / (probability.sum(0) + size + 1)
+    return 1 - torch.log(of_truth.clamp_min(1e-6)).mean() - dice[size > 0].mean()
+
+
+def _rate(step, steps, peak):
+    """One cycle: up over the first twentieth, then down along a cosine."""
+    rise = max(steps // 20, 1)
+    if step < rise:
+        return peak * (step + 1) / rise
+    return float(peak * 0.5 * (1 + np.cos(np.pi * (step - rise) / (steps - rise))))
+
+
+def train(out, *, steps=6000, seed=0, batch_size=8, peak_rate=2e-3, workers=1, minutes=None, resume=True,
+          progress=True):
+    """Train a network on random images, from scratch or from where an earlier call stopped.
 
     Parameters
     ----------
-    rng : numpy.random.Generator
+    out : path
+        Folder for ``thigh_vnet.safetensors`` with its card ``.json``, ``curve.csv`` and ``checkpoint.pt``.
+    steps, batch_size : int
+        Length of the training, and fresh images a step.
+    seed : int
+        Images and initial weights follow from it.
+    peak_rate : float
+        Learning rate at the top of the cycle.
+    workers : int
+        Processes that draw images; 0 draws them here. The result does not depend on it.
+    minutes : float, optional
+        Stop after this time with a checkpoint; call again to go on.
+    resume : bool
+        Go on from the checkpoint in `out`; False begins anew.
 
     Returns
     -------
-    image : numpy.ndarray
-        (192, 192) float32 magnitude at 1.25 mm, x medially and y forwards, of arbitrary scale.
-    labels : numpy.ndarray
-        (192, 192) uint8: 0 background, 1–13 the muscles as on the left, 14 femur. A pixel is muscle when at least half
-        of it is; of the other thigh, should it be in view, nothing is labelled.
+    pathlib.Path
+        The model file: of the averaged weights (exponential moving average) reached so far.
+
+    Raises
+    ------
+    ValueError
+        When the checkpoint in `out` was made with other settings.
     """
-    return render_section(rng, draw_section(rng))
+    from time import monotonic
+
+    from torch.utils.data import DataLoader
+    from tqdm.auto import tqdm
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate}
+    network, average, optimiser, curve, first = _begin(out / "checkpoint.pt" if resume else None, settings)
+    batches = DataLoader(_Stream(seed, batch_size), batch_size=None, sampler=range(first, steps), num_workers=workers)
+    began = saved = monotonic()
+    bar = tqdm(total=steps, initial=first, desc="Training", unit="step", disable=not progress)
+    step = first
+    for step, (images, labels) in enumerate(batches, start=first):
+        rate = _rate(step, steps, peak_rate)
+        curve.append((step, rate, _descend(network, optimiser, images, labels, rate)))
+        _average(average, network, min(0.995, (step + 1) / (step + 10)))
+        bar.update()
+        bar.set_postfix(loss=f"{np.mean([row[2] for row in curve[-50:]]):.3f}", refresh=False)
+        step += 1
+        stop = minutes is not None and monotonic() - began > 60 * minutes
+        if stop or monotonic() - saved > 60:
+            _save(out, (network, average, optimiser, curve, step), settings)
+            saved = monotonic()
+        if stop:
+            break
+    bar.close()
+    return _save(out, (network, average, optimiser, curve, step), settings)
 
 
-def draw_section(rng) -> Section:
-    """Cut one random thigh, healthy to heavily diseased, at a random level; now and then something that is no thigh."""
-    grid = (np.arange(SOURCE) - (SOURCE - 1) / 2) * SOURCE_MM
-    x, y = np.meshgrid(grid, grid, indexing="ij")
-    if rng.random() < NEGATIVES:
-        return _no_thigh(rng, x, y)
-    disease = rng.uniform(0, 1) * (rng.random() < 0.7)
-    size = np.clip(np.exp(rng.normal(np.log(0.97), 0.12)), 0.7, 1.25)
-    thigh = draw_thigh(rng, size=size, fat_mm=float(np.clip(np.exp(rng.normal(np.log(11), 0.5)), 3, 32)), disease=disease)
-    if rng.random() < 0.35:  # dystrophies and late myositis: some muscles all but fat
-        fat = np.where(rng.random(thigh.fat_fraction.size) < rng.uniform(0, 0.9),
-                       rng.uniform(0, 1, thigh.fat_fraction.size), thigh.fat_fraction)
-        thigh = replace(thigh, fat_fraction=fat)
-    return cut_thigh(thigh, rng.uniform(-0.5, 2.1), x, y)
+def _begin(checkpoint, settings):
+    """Network, averaged weights, optimiser, curve and first step: new, or from the checkpoint."""
+    import torch
+
+    torch.manual_seed(settings["seed"])
+    network = build_network().train()
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    if checkpoint is None or not checkpoint.exists():
+        return network, average, optimiser, [], 0
+    saved = torch.load(checkpoint, weights_only=True)
+    if saved["settings"] != settings:
+        raise ValueError(f"The checkpoint in {checkpoint.parent} was made with {saved['settings']}; "
+                         f"expected {settings}. Use another folder, the same settings, or resume=False.")
+    network.load_state_dict(saved["network"])
+    optimiser.load_state_dict(saved["optimiser"])
+    return network, saved["average"], optimiser, [tuple(row) for row in saved["curve"]], saved["step"]
 
 
-def _no_thigh(rng, x, y):
-    """A limb or trunk that is no thigh: random bellies and odd bones in an odd outline, nothing labelled."""
-    angle = np.arctan2(y, x)
-    half = rng.uniform(35, 150, 2) if rng.random() < 0.6 else np.full(2, rng.uniform(40, 70))
-    wobble = 1 + sum(rng.normal(0, 0.06) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (1, 2, 3))
-    depth = (wobble - np.hypot(x / half[0], y / half[1])) * half.min()
-    fields = ndimage.zoom(rng.normal(size=(rng.integers(3, 7), 9, 9)), (1, SOURCE / 9, SOURCE / 9), order=1)
-    top = np.partition(fields, -2, axis=0)[-2:]
-    tissue = np.where(top[1] - top[0] > rng.uniform(0.1, 0.5), MUSCLE, INTERMUSCULAR).astype(np.uint8)
-    tissue[depth < rng.uniform(2, 30)] = SUBCUTANEOUS
-    tissue[depth < 1.6] = SKIN
-    for _ in range(rng.integers(0, 4)):
-        r = np.hypot(x - rng.uniform(-0.7, 0.7) * half[0], (y - rng.uniform(-0.7, 0.7) * half[1]) * rng.uniform(0.6, 1.5))
-        outer = rng.uniform(5, 45)
-        tissue[(r < outer) & (depth > 0)] = CORTEX
-        tissue[(r < outer - rng.uniform(1, 4)) & (depth > 0)] = MARROW
-    tissue[depth < 0] = AIR
-    fat = np.array([0, 0.1, 0.93, 0.1, rng.beta(0.6, 4), 0.88, 0, 0.92, 0, 0], np.float32)[tissue]
-    return Section(np.zeros(x.shape, np.uint8), tissue, fat, np.zeros(x.shape, np.float32))
+def _descend(network, optimiser, images, labels, rate):
+    """One step of AdamW in bfloat16; returns the loss."""
+    import torch
+
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(images.to(memory_format=torch.channels_last))
+    loss = loss_of(logits, labels)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimiser.step()
+    return float(loss.detach())
 
 
-def _affine(rng, *, turn=0.3):
-    """A random turn, size and shear: (2, 2), from image to section."""
-    a = rng.normal(0, turn)
-    rotation = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
-    stretch = np.diag(np.exp(rng.normal(0, 0.06, 2)))
-    return rotation @ stretch @ np.array([[1, rng.normal(0, 0.06)], [0, 1]])
+def _average(average, network, decay):
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
 
 
-def render_section(rng, section: Section) -> tuple[np.ndarray, np.ndarray]:
-    """Show a section from a random place in a random contrast; returns what `draw_image` returns."""
-    n = CROP * FINE
-    grid = ((np.arange(n) - (n - 1) / 2) * PIXEL_MM / FINE).astype(np.float32)
-    solid = section.tissue != AIR
-    centre = (np.array(ndimage.center_of_mass(solid)) - (SOURCE - 1) / 2) * SOURCE_MM
-    shift = rng.normal(0, 7.0, 2)
-    index = _gather(_affine(rng).astype(np.float32), centre, shift, grid)
-    tissue = section.tissue.ravel()[index]
-    labels = np.where(section.labels == FEMUR["left"], N_CLASSES - 1, section.labels).astype(np.uint8).ravel()[index]
-    other = tissue == AIR
-    if rng.random() < 0.65:  # the other thigh, mirrored, beside it
-        reach = np.ptp(np.flatnonzero(solid.any(1))) * SOURCE_MM * rng.uniform(0.95, 1.05)
-        gap = rng.uniform(-6, 10) if rng.random() < 0.6 else rng.uniform(0, 70)
-        away = shift + [reach + gap, rng.normal(0, 6)]
-        index = np.where(other, _gather(_affine(rng, turn=0.15) @ np.diag([-1.0, 1.0]), centre, away, grid), index)
-    elif rng.random() < 0.3:  # an arm beside the thigh
-        arm = -shift - [reach_mm(solid) * rng.uniform(-0.85, -0.6), rng.uniform(-40, 40)]
-        index = np.where(other, _gather(_affine(rng) / rng.uniform(0.25, 0.4), centre, -arm * [-1, 1], grid), index)
-    tissue, fat, oedema = (a.ravel()[index] for a in (section.tissue, section.fat_fraction, section.oedema))
-    muscle = section.labels.ravel()[index] % FEMUR["left"]
-    if rng.random() < 0.06:  # cut off by the field of view
-        x = np.tile(grid[:, None], n) * rng.choice([-1, 1]) if rng.random() < 0.5 else np.tile(grid, (n, 1))
-        gone = x > rng.uniform(25, 90)
-        tissue, labels = np.where(gone, AIR, tissue), np.where(gone, 0, labels)
-        fat = np.where(gone, 0, fat)
-    water, fat_signal = _signals(rng, tissue, muscle, fat, oedema)
-    return _acquire(rng, water, fat_signal), _majority(labels)
+def _save(out, state, settings):
+    """Checkpoint, weights in half precision, card and curve, each put in place at once."""
+    import torch
+    from safetensors.torch import save
+
+    network, average, optimiser, curve, step = state
+    checkpoint = {"network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict(),
+                  "curve": curve, "step": step, "settings": settings}
+    torch.save(checkpoint, out / "checkpoint.tmp")
+    os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
+    weights = save({name: value.half().contiguous() if value.is_floating_point() else value
+                    for name, value in average.items()})
+    _replace(out / "thigh_vnet.safetensors", weights)
+    card = {
+        "name": "thigh_vnet", "sha256": hashlib.sha256(weights).hexdigest(),
+        "architecture": {"kind": "2-D V-Net", "channels": list(CHANNELS), "classes": N_CLASSES,
+                         "parameters": sum(p.numel() for p in network.parameters())},
+        "input": {"pixel_mm": PIXEL_MM, "crop": CROP, "frame": "left thigh, x medially, y forwards"},
+        "training": {**settings, "steps_done": step, "images": step * settings["batch_size"],
+                     "torch": torch.__version__},
+        "data": "synthetic sections of mrmyo.anatomy in random contrast; no image of a person",
+    }
+    _replace(out / "thigh_vnet.json", json.dumps(card, indent=2).encode())
+    with open(out / "curve.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("step", "learning_rate", "loss"), *curve])
+    return out / "thigh_vnet.safetensors"
 
 
-def reach_mm(solid):
-    """Width of a section in mm."""
-    return float(np.ptp(np.flatnonzero(solid.any(1)))) * SOURCE_MM
+def _replace(path, content):
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
 
 
-def _gather(matrix, centre, shift, grid):
-    """For every fine point of the image, the flat index of its point in the section (the corner, which is air, outside)."""
-    x, y = grid - np.float32(shift[0]), grid - np.float32(shift[1])
-    where = []
-    for row, c in zip(matrix.astype(np.float32), centre, strict=True):
-        at = np.add.outer(row[0] * x, row[1] * y) + np.float32(c)
-        where.append(np.rint(at / np.float32(SOURCE_MM) + np.float32((SOURCE - 1) / 2)).astype(np.int32))
-    inside = (where[0] >= 0) & (where[0] < SOURCE) & (where[1] >= 0) & (where[1] < SOURCE)
-    return np.where(inside, where[0] * SOURCE + where[1], 0)
+def main(arguments=None):
+    """``python -m mrmyo.training OUT --steps N --seed S``."""
+    parser = argparse.ArgumentParser(prog="mrmyo train", description=train.__doc__.splitlines()[0])
+    parser.add_argument("out")
+    for name, kind in (("steps", int), ("seed", int), ("batch-size", int), ("workers", int), ("minutes", float)):
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
+    train(**vars(parser.parse_args(arguments)))
 
 
-def _blocks(fine):
-    """Mean over the fine points of each pixel."""
-    return fine.reshape(CROP, FINE, CROP, FINE).mean((1, 3), dtype=np.float32)
-
-
-def _majority(labels):
-    """One label a pixel: the commonest muscle where at least half is muscle, femur where at least half is bone."""
-    pixel = np.repeat(np.arange(CROP), FINE)
-    flat = (pixel[:, None] * CROP + pixel) * N_CLASSES + labels
-    counts = np.bincount(flat.ravel(), minlength=CROP * CROP * N_CLASSES).reshape(CROP, CROP, N_CLASSES)
-    muscles = counts[..., 1:-1]
-    half = FINE * FINE / 2
-    named = np.where(muscles.sum(-1) >= half, muscles.argmax(-1) + 1, 0)
-    return np.where(counts[..., -1] >= half, N_CLASSES - 1, named).astype(np.uint8)
-
-
-def _signals(rng, tissue, muscle, fat, oedema):
-    """Water and fat signal (192, 192) each, with a random weight of every tissue; that of healthy muscle is near 1."""
-    u = rng.uniform
-    water = np.array([0, u(0.4, 1.5), u(0.5, 1.5), u(0.05, 0.6), 1, u(0.6, 1.8), u(0, 0.08), u(0.4, 1.5),
-                      u(0, 2.5) * (rng.random() < 0.6), u(0.2, 3.0)], np.float32)
-    bright = np.exp(u(np.log(0.4), np.log(6.0)))  # fat against muscle, T1w to a late echo
-    fats = np.full(len(TISSUES), bright, np.float32) * np.exp(rng.normal(0, 0.08, len(TISSUES)))
-    mode = rng.random()
-    if mode < 0.14:  # fat-suppressed, STIR-like, or the water image
-        fats *= u(0, 0.3) / bright
-    elif mode < 0.22:  # the fat image
-        water *= u(0, 0.15)
-    elif mode < 0.32:  # any contrast whatever
-        water, fats = np.exp(rng.normal(0, 0.8, (2, len(TISSUES))))
-        water[AIR], fats[AIR], water[CORTEX] = 0, 0, 0.1 * water[CORTEX]
-    gain = np.exp(rng.normal(0, rng.choice([0.03, 0.15]), len(MUSCLES) + 1)).astype(np.float32)
-    swelling = rng.choice([u(-0.2, 0.4), u(0.2, 1.8)])
-    shown = (1 - fat) * water.astype(np.float32)[tissue]
-    in_muscle = tissue == MUSCLE
-    shown = np.where(in_muscle, shown * gain[muscle] * (1 + np.float32(swelling) * oedema), shown)
-    if rng.random() < 0.2:  # subcutaneous oedema: reticular water in the fat
-        wet = ndimage.zoom(rng.normal(size=(24, 24)), tissue.shape[0] / 24, order=1) > u(0.5, 2.0)
-        shown = shown + (wet & (tissue == SUBCUTANEOUS)) * np.float32(u(0.2, 1.0))
-    return _blocks(shown), _blocks(fat * fats.astype(np.float32)[tissue])
-
-
-def _smooth_field(rng, amplitude):
-    """A smooth random field over the image of about the amplitude."""
-    knots = rng.normal(0, amplitude, (4, 4))
-    return ndimage.zoom(knots, CROP / 4, order=3, mode="nearest", grid_mode=True).astype(np.float32)
-
-
-def _acquire(rng, water, fat):
-    """The magnitude image: echo phase, resolution, coil shading, complex noise."""
-    mode = rng.random()
-    phase = 0.0 if mode < 0.65 else np.pi if mode < 0.85 else rng.uniform(0, np.pi)
-    signal = water + fat * np.exp(1j * (phase + _smooth_field(rng, 0.15)))
-    axes = np.linspace(-1, 1, CROP, dtype=np.float32)
-    bias = (rng.normal(0, 0.25) * axes[:, None] + rng.normal(0, 0.25) * axes + _smooth_field(rng, rng.uniform(0, 0.2)))
-    if rng.random() < 0.25:  # a coil element close by
-        spot = rng.uniform(-1.1, 1.1, 2)
-        gap = (axes[:, None] - spot[0]) ** 2 + (axes - spot[1]) ** 2
-        bias = bias + rng.uniform(0.3, 1.5) * np.exp(-gap / rng.uniform(0.1, 0.6))
-    signal = signal * np.exp(bias)
-    present = np.abs(signal[water + fat > 0.05])
-    level = np.median(present) if present.size else 1.0
-    noise = level / np.exp(rng.uniform(np.log(4), np.log(80)))
-    blur = np.maximum(rng.uniform(0.7, 1.7) * np.array([1, rng.choice([1, 1, 1.67])])[rng.permutation(2)], 0)
-    sigma = np.sqrt(np.maximum(blur**2 - 0.8**2, 0)) / 2.355 / PIXEL_MM * rng.choice([0.7, 1.0, 1.3])
-    grain = np.sqrt(np.maximum(blur**2 - PIXEL_MM**2, 0)) / 2.355 / PIXEL_MM
-    image = np.zeros((CROP, CROP), np.float32)
-    for part in (signal.real, signal.imag):
-        speckle = rng.normal(size=part.shape).astype(np.float32)
-        if grain.max() > 0.2:
-            speckle = ndimage.gaussian_filter(speckle, grain)
-        part = ndimage.gaussian_filter(part, sigma) if sigma.max() > 0.1 else part
-        image += (part + noise * speckle / speckle.std()) ** 2
-    image = np.sqrt(image)
-    return (image / image.max()) ** np.float32(np.exp(rng.normal(0, 0.15)))
-
-
-def draw_batch(seed, step, batch_size) -> tuple[np.ndarray, np.ndarray]:
-    """The images (n, 1, 192, 192), normalised, and labels (n, 192, 192) of one training step, whoever asks."""
-    rng = np.random.default_rng([seed, step])
-    images, labels = [], []
-    while len(images) < batch_size:
-        section = draw_section(rng)
-        for _ in range(min(REUSE, batch_size - len(images))):
-            image, label = render_section(rng, section)
-            images.append(image)
-            labels.append(label)
-    return normalise(np.stack(images))[:, None], np.stack(labels)
+if __name__ == "__main__":
+    main()

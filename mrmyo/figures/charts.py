@@ -6,7 +6,7 @@ import numpy as np
 
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, axis_name, finish, new_axes, plain_name, unit, with_unit
 
-__all__ = ["bland_altman", "group_strip", "roc_curve"]
+__all__ = ["bland_altman", "error_parts", "group_strip", "roc_curve"]
 
 GROUP_COLOURS = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky")]
 
@@ -149,3 +149,35 @@ def bland_altman(table, *, measured, reference, by=None, ax=None, synthetic=Fals
     ax.set_xlabel(f"Mean of {plain_name(measured)} and {plain_name(reference)}{in_unit} (n = {total['n']})")
     ax.set_ylabel(f"{plain_name(measured)} − {plain_name(reference)}{in_unit}")
     return finish(ax, "", synthetic, pad=18 if by else 4)
+
+
+def error_parts(table, *, ax=None, synthetic=False):
+    """What each stage adds to the error of T2, one point per subject, by group.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row of `mrmyo.validation.error_by_stage` per subject.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it, a new figure one column wide.
+    synthetic : bool
+        Whether the title says that the data are synthetic.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax, height=2.8)
+    parts = {"fit": "error_fit_ms", "alignment": "error_alignment_ms", "mask": "error_mask_ms", "all": "error_ms"}
+    spread = np.random.default_rng(0)
+    for i, (name, rows) in enumerate(table.groupby("group")):
+        for position, column in enumerate(parts.values()):
+            x = position + 0.36 * (i - 0.5) + spread.uniform(-0.1, 0.1, len(rows))
+            ax.scatter(x, rows[column], s=12, color=GROUP_COLOURS[i % 6], marker="osD^vP"[i % 6], alpha=0.7, linewidths=0,
+                       label=f"{name} (n = {len(rows)})" if position == 0 else None)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xticks(range(len(parts)), list(parts))
+    ax.set_ylabel("Error of T2 (ms)")
+    ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.2,
+              columnspacing=1.0, borderaxespad=0.1)
+    return finish(ax, "", synthetic, pad=18)

@@ -1,0 +1,187 @@
+"""The command line: the same words as the library. ``mrmyo --help`` lists them. Research use only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main(argv=None) -> int:
+    """Run one command; errors are printed in a line, without a traceback, and give exit status 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"mrmyo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mrmyo: interrupted; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="mrmyo", description="Thigh MRI to muscle T2. Research use only.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, run, text):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=run)
+        return command
+
+    run = add("run", _run, "measure one study: a folder of DICOM in; masks, maps, rows and a page out")
+    run.add_argument("folder", type=Path)
+    run.add_argument("out", type=Path)
+    run.add_argument("--labels", type=Path, help="a reviewed mask (NIfTI on the structural image's grid)")
+    run.add_argument("--subject", help="the key that the rows carry (default: the name of OUT)")
+
+    cohort = add("cohort", _cohort, "measure many studies, one folder each, into one table")
+    cohort.add_argument("folders", type=Path, nargs="+")
+    cohort.add_argument("--out", type=Path, required=True)
+    cohort.add_argument("--jobs", type=int, default=-1, help="studies at a time (default: one per processor)")
+    for command in (run, cohort):
+        command.add_argument("--model", type=Path, help="a segmentation model (default: the shipped one)")
+        command.add_argument("--settings", type=Path, help="a settings file in TOML")
+
+    segment = add("segment", _segment, "label the muscles of one image")
+    segment.add_argument("image", type=Path, help="a NIfTI file, or a folder of DICOM")
+    segment.add_argument("out", type=Path, help="the label map to write (.nii.gz)")
+    segment.add_argument("--model", type=Path)
+
+    t2 = add("t2", _t2, "fit T2 to a multi-echo series")
+    t2.add_argument("image", type=Path, help="a 4-D NIfTI file, or a folder of DICOM")
+    t2.add_argument("out", type=Path, help="the map to write (.nii.gz, in seconds as BIDS has it)")
+    t2.add_argument("--echo-times", help="in ms, separated by commas, where the file does not tell them")
+
+    simulate = add("simulate", _simulate, "write synthetic studies (OUT/studies) and their truth (OUT/truth)")
+    simulate.add_argument("out", type=Path)
+    simulate.add_argument("--subjects", type=int, default=74)
+
+    reproduce = add("reproduce", _reproduce, "simulate, measure, run the notebooks, write the report; resumable")
+    reproduce.add_argument("--out", type=Path, default=Path("results"))
+    reproduce.add_argument("--subjects", type=int, default=74)
+    reproduce.add_argument("--jobs", type=int, default=-1)
+    reproduce.add_argument("--keep-dicom", action="store_true")
+    reproduce.add_argument("--no-notebooks", action="store_true")
+
+    train = add("train", _train, "train the segmentation model from scratch on synthetic anatomy; resumable")
+    train.add_argument("out", type=Path)
+    train.add_argument("--steps", type=int, default=None)
+    train.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _run(arguments):
+    from mrmyo import process_study
+
+    rows = process_study(arguments.folder, arguments.out, arguments.labels, subject=arguments.subject, model=arguments.model,
+                         settings=_settings(arguments))
+    _tell(rows)
+    print(f"\nEverything is in {arguments.out}; look at {arguments.out / 'quality.html'}. Research use only.")
+
+
+def _cohort(arguments):
+    from mrmyo import process_cohort
+
+    rows = process_cohort(arguments.folders, arguments.out, n_jobs=arguments.jobs, model=arguments.model,
+                          settings=_settings(arguments))
+    _tell(rows[rows.side == "both"])
+    print(f"\nThe table is {arguments.out / 'rows.csv'}; what failed and why, {arguments.out / 'summary.csv'}.")
+
+
+def _settings(arguments):
+    from mrmyo.settings import read_settings
+
+    return read_settings(arguments.settings) if arguments.settings else None
+
+
+def _tell(rows):
+    columns = ["subject", "side", "muscle", "t2_ms", "t2_sd_ms", "n_voxels", "n_failed"]
+    print(rows[columns].to_string(index=False, float_format="%.1f"))
+
+
+def _segment(arguments):
+    from mrmyo import label_table, segment, write_nifti
+
+    labels = segment(_image(arguments.image, ("in_phase", "water", "t2w", "t1w")), model=arguments.model)
+    _prepare(arguments.out)
+    write_nifti(labels, arguments.out)
+    table = label_table()
+    table["n_voxels"] = [int((labels.array == value).sum()) for value in table.value]
+    print(table[table.n_voxels > 0][["value", "abbreviation", "side", "n_voxels"]].to_string(index=False))
+
+
+def _t2(arguments):
+    import numpy as np
+
+    from mrmyo import fit_t2
+    from mrmyo.nifti import write_t2map
+    from mrmyo.t2 import STATUS
+
+    times = None
+    if arguments.echo_times:
+        try:
+            times = [float(part) for part in arguments.echo_times.split(",")]
+        except ValueError:
+            raise ValueError(f"Found --echo-times {arguments.echo_times}; expected numbers in ms, such as 10,20,30.") from None
+    volume = _image(arguments.image, ("multi_echo",), times)
+    maps = fit_t2(volume, times if volume.echo_times_ms is None else None)
+    _prepare(arguments.out)
+    write_t2map(maps.volume("t2_ms"), arguments.out)
+    low, middle, high = np.nanpercentile(maps.t2_ms, [5, 50, 95])
+    counts = ", ".join(f"{int((maps.status == i).sum())} {name}" for i, name in enumerate(STATUS) if (maps.status == i).any())
+    print(f"T2 of the fitted voxels: median {middle:.1f} ms, 5–95 % {low:.1f}–{high:.1f} ms. Voxels: {counts}.")
+
+
+def _image(path, roles, echo_times_ms=None):
+    """A NIfTI file, or the first of the roles that a DICOM folder has."""
+    from mrmyo import read_dicom, read_nifti
+
+    if not path.is_dir():
+        return read_nifti(path, echo_times_ms)
+    series = read_dicom(path)
+    found = list(series.loc[series.readable, "role"])
+    role = next((role for role in roles if role in found), None)
+    if role is None:
+        problems = "; ".join(f"series {row.series}: {row.problem}" for row in series[~series.readable].itertuples())
+        raise ValueError(f"Found series with the roles {found}, expected one of {list(roles)}. {problems}".strip())
+    return series.volume(role)
+
+
+def _prepare(out):
+    """The folder of a file to be written; refuses a name that is no NIfTI before anything slow was in vain."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _simulate(arguments):
+    from mrmyo import load_cohort, simulate_study
+    from mrmyo.cohort import pick_subjects
+    from mrmyo.progress import track
+    from mrmyo.settings import workspace
+
+    ws = workspace(arguments.out)
+    for row in track(pick_subjects(load_cohort(), arguments.subjects).to_dict("records"), label="synthetic studies"):
+        simulate_study(row, ws.studies / row["subject"], ws.truth / row["subject"])
+    print(f"DICOM: {ws.studies}; truth, apart: {ws.truth}. All of it is synthetic.")
+
+
+def _reproduce(arguments):
+    from mrmyo.reproduction import reproduce
+
+    report = reproduce(arguments.out, subjects=arguments.subjects, keep_dicom=arguments.keep_dicom, n_jobs=arguments.jobs,
+                       notebooks=not arguments.no_notebooks)
+    print(f"The report is {report}. Research use only; all data in it are synthetic.")
+
+
+def _train(arguments):
+    from mrmyo.training import train
+
+    options = {} if arguments.steps is None else {"steps": arguments.steps}
+    print(f"The model is {train(arguments.out, seed=arguments.seed, **options)}.")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Self-contained HTML pages: figures inside, no script, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from pathlib import Path
+
+from mrmyo.figures.pictures import montage, t2_map
+from mrmyo.volume import Volume, resample, to_canonical
+
+__all__ = ["figure_html", "table_html", "write_page", "write_quality_page"]
+
+RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
+.notice{background:#fff4e5;border-left:4px solid #d55e00;padding:.5rem .9rem;margin:1rem 0}
+table{border-collapse:collapse;font-size:.87rem;margin:.8rem 0}th{text-align:left;border-bottom:1px solid #888}
+td,th{padding:.18rem .7rem .18rem 0;font-variant-numeric:tabular-nums;vertical-align:top}
+td.number{text-align:right}figure{margin:1rem 0}figure img{max-width:100%;height:auto}
+figcaption{font-size:.87rem;color:#555}pre{background:#f6f6f6;padding:.7rem;overflow-x:auto;font-size:.8rem}
+"""
+
+
+def figure_html(figure, *, caption: str, dpi: int = 110) -> str:
+    """A Matplotlib figure as an HTML figure with the picture inside; the figure is closed."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    plt.close(figure)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+
+
+def table_html(table, *, digits: int = 2) -> str:
+    """A DataFrame as an HTML table; numbers to `digits` places, absent values as a dash."""
+    import pandas as pd
+
+    def cell(value):
+        if value is None or (not isinstance(value, str) and pd.isna(value)):
+            return '<td class="number">–</td>'
+        if isinstance(value, bool | str):
+            return f"<td>{html.escape(str(value))}</td>"
+        text = f"{value:.{digits}f}" if isinstance(value, float) else f"{value}"
+        return f'<td class="number">{html.escape(text)}</td>'
+
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
+    rows = "".join("<tr>" + "".join(map(cell, row)) + "</tr>\n" for row in table.itertuples(index=False))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
+
+
+def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
+    """Write a page with its title, the notice that it is for research only, and a body of HTML.
+
+    Parameters
+    ----------
+    path : path
+    title : str
+    body : str
+        HTML.
+    synthetic : bool
+        Whether the page says that its data are synthetic.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    path = Path(path)
+    notice = RESEARCH_ONLY + (" All data on this page are synthetic: no patient was measured." if synthetic else "")
+    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            f'<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1><p class="notice">{notice}</p>'
+            f"{body}</body></html>\n")
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def write_quality_page(path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume) -> Path:
+    """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
+
+    Parameters
+    ----------
+    path : path
+    rows : pandas.DataFrame
+        From `mrmyo.t2_by_muscle`.
+    flags : list of str
+        From `mrmyo.measure.quality_flags`.
+    facts : mapping
+        ``subject``, ``mask``, ``alignment``, ``provenance`` and whatever else the page shall tell.
+    structural, mask : Volume
+        The image that the mask was drawn on, and the mask.
+    t2, labels_t2 : Volume
+        T2 map in ms and the labels carried to it.
+    """
+    body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
+            else "<p>None.</p>"]
+    body += ["<h2>T2 by side and muscle</h2>", table_html(
+        rows[["side", "muscle", "t2_ms", "t2_sd_ms", "t2_median_ms", "t2_noise_ms", "n_voxels", "n_failed", "volume_ml"]])]
+    body += ["<h2>Mask on the structural image</h2>", figure_html(
+        _montage_figure(structural, mask), caption="Slices from feet to head; patient's left on the right of the picture.")]
+    body += ["<h2>T2 map</h2>", figure_html(
+        _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
+    body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
+    return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body))
+
+
+def _as_text(facts):
+    import json
+
+    return json.dumps(facts, indent=1, default=str)
+
+
+def _montage_figure(volume, labels):
+    return montage(volume, labels, n=9, style="outline")[0].figure
+
+
+def _map_figure(t2, labels, structural):
+    """Three slices of the T2 map beside the structural image at the same place."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    from mrmyo.figures.pictures import overlay
+
+    shown = to_canonical(t2.with_array(np.where(labels.array > 0, t2.array, np.nan).astype(np.float32)))
+    beneath = resample(structural, shown)
+    picks = np.linspace(0, shown.shape[2] - 1, 5).round().astype(int)[1:4]
+    figure, axes = plt.subplots(2, 3, figsize=(9.5, 4.4), layout="constrained")
+    for column, index in enumerate(picks):
+        overlay(beneath, to_canonical(labels), slice_index=int(index), ax=axes[0, column], style="outline")
+        t2_map(shown, slice_index=int(index), ax=axes[1, column], colour_bar=column == 2)
+    return figure

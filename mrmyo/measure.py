@@ -1,0 +1,135 @@
+"""What a mask and a map say together: T2 by muscle, the overlap of two masks, and flags that call for a look."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrmyo.labels import is_muscle, label_table
+from mrmyo.t2 import FITTED, T2Maps
+from mrmyo.volume import GridError, Volume, same_grid
+
+__all__ = ["dice", "dice_by_muscle", "quality_flags", "t2_by_muscle"]
+
+WHOLE_MUSCLE = "whole muscle"
+
+
+def t2_by_muscle(maps: T2Maps, labels: Volume):
+    """T2 of every muscle, of the whole muscle of each side, and of both.
+
+    Parameters
+    ----------
+    maps : T2Maps
+        From `mrmyo.fit_t2` of a Volume.
+    labels : Volume
+        Values of `mrmyo.label_table`, on the same grid.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per side and muscle that is present, and rows named 'whole muscle' with the sides 'left', 'right' and
+        'both'. ``t2_ms`` is the mean over the ``n_voxels`` that were fitted; ``n_failed`` more could not be.
+        ``t2_noise_ms`` is the median of the voxels' own standard deviations: noise, not spread.
+
+    Raises
+    ------
+    GridError
+        When maps and labels do not share a grid.
+    """
+    import pandas as pd
+
+    if maps.affine is None:
+        raise GridError("These T2 maps come from a bare array and have no place; fit a Volume to measure with labels.")
+    place = Volume(maps.t2_ms, maps.affine)
+    if not same_grid(place, labels):
+        raise GridError(
+            f"The T2 map has shape {place.shape}, the labels {labels.shape}, or their positions differ; expected one grid. "
+            "Carry the labels over with mrmyo.align first."
+        )
+    table = label_table()
+    muscle = is_muscle(labels.array)
+    voxel_ml = float(abs(np.linalg.det(labels.affine[:3, :3]))) / 1000
+    rows = []
+    for entry in table[table.is_muscle].itertuples():
+        chosen = labels.array == entry.value
+        if chosen.any():
+            rows.append({"side": entry.side, "muscle": entry.name, "abbreviation": entry.abbreviation,
+                         "compartment": entry.compartment, **_summary(maps, chosen, voxel_ml)})
+    for side in ("left", "right", "both"):
+        values = table.loc[table.is_muscle & ((table.side == side) | (side == "both")), "value"]
+        chosen = muscle & np.isin(labels.array, values)
+        rows.append({"side": side, "muscle": WHOLE_MUSCLE, "abbreviation": "ALL", "compartment": "whole",
+                     **_summary(maps, chosen, voxel_ml)})
+    return pd.DataFrame(rows)
+
+
+def _summary(maps, chosen, voxel_ml):
+    fitted = chosen & (maps.status == FITTED)
+    t2_ms = maps.t2_ms[fitted].astype(float)
+    n = int(t2_ms.size)
+    low, median, high = np.percentile(t2_ms, [5, 50, 95]) if n else (np.nan,) * 3
+    return {"t2_ms": t2_ms.mean() if n else np.nan, "t2_sd_ms": t2_ms.std(ddof=1) if n > 1 else np.nan,
+            "t2_median_ms": median, "t2_p05_ms": low, "t2_p95_ms": high,
+            "t2_noise_ms": float(np.median(maps.t2_std_ms[fitted])) if n else np.nan,
+            "n_voxels": n, "n_failed": int(chosen.sum()) - n, "volume_ml": float(chosen.sum()) * voxel_ml}
+
+
+def dice(a, b) -> float:
+    """The Dice coefficient of two boolean arrays, 2 |a ∩ b| / (|a| + |b|); NaN when both are empty."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else float("nan")
+
+
+def dice_by_muscle(labels: Volume, reference: Volume):
+    """Dice of every muscle that either mask names, and of the whole muscle.
+
+    Parameters
+    ----------
+    labels, reference : Volume
+        On one grid.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns side, muscle, abbreviation, dice.
+    """
+    import pandas as pd
+
+    if not same_grid(labels, reference):
+        raise GridError(f"Found masks of shape {labels.shape} and {reference.shape}, or at other places; expected one grid.")
+    table = label_table()
+    rows = [{"side": e.side, "muscle": e.name, "abbreviation": e.abbreviation,
+             "dice": dice(labels.array == e.value, reference.array == e.value)} for e in table[table.is_muscle].itertuples()]
+    rows.append({"side": "both", "muscle": WHOLE_MUSCLE, "abbreviation": "ALL",
+                 "dice": dice(is_muscle(labels.array), is_muscle(reference.array))})
+    return pd.DataFrame(rows).dropna(subset="dice").reset_index(drop=True)
+
+
+def quality_flags(rows, *, coverage: float) -> list[str]:
+    """What in a study's rows calls for a look, in words; an empty list when nothing does.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        From `t2_by_muscle`.
+    coverage : float
+        Share of the T2 slices that the structural image covers.
+    """
+    flags = []
+    whole = rows[rows.muscle == WHOLE_MUSCLE].set_index("side")
+    both = whole.loc["both"]
+    if both.n_voxels + both.n_failed == 0:
+        return ["no muscle was found"]
+    if coverage < 0.999:
+        flags.append(f"the structural image covers only {coverage:.0%} of the T2 slices")
+    failed = both.n_failed / (both.n_voxels + both.n_failed)
+    if failed > 0.01:
+        flags.append(f"{failed:.1%} of the muscle voxels could not be fitted")
+    small, large = sorted(whole.loc[["left", "right"], "volume_ml"])
+    if small == 0:
+        flags.append("muscle was found on one side only")
+    elif large / small > 1.3:
+        flags.append(f"one thigh has {large / small:.1f} times the muscle of the other")
+    if not 20 <= both.t2_ms <= 120:
+        flags.append(f"the mean T2 of {both.t2_ms:.1f} ms is not that of muscle")
+    return flags

@@ -1,0 +1,65 @@
+"""Where a result comes from: versions, settings, seeds, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["digest", "file_digest", "record"]
+
+PACKAGES = ("mrmyo", "numpy", "scipy", "pandas", "torch", "pydicom", "nibabel", "statsmodels", "matplotlib")
+
+
+def digest(*parts) -> str:
+    """A hash (16 hexadecimal digits) of anything that JSON can hold; paths and numbers are taken as text."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(paths: Iterable) -> str:
+    """A hash of the contents of files, whatever their names and order."""
+    contents = sorted(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths)
+    return digest(contents)
+
+
+def record(**facts) -> dict:
+    """Versions, platform and time, with the facts given: what a report needs so that it can be repeated.
+
+    Parameters
+    ----------
+    **facts
+        For instance ``seed=…``, ``settings=…``, ``model_hash=…``.
+
+    Returns
+    -------
+    dict
+    """
+    return {"mrmyo": _version("mrmyo"), "commit": _commit(), "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}", "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "packages": {name: _version(name) for name in PACKAGES}, **{k: _plain(v) for k, v in facts.items()}}
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _plain(value):
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _commit():
+    """The commit of the checkout that mrmyo runs from; None when it was installed from a wheel."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,171 @@
+"""The whole job: simulate the cohort's studies, measure them, run the notebooks, write the report. Resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from mrmyo.cohort import load_cohort, pick_subjects
+from mrmyo.measure import WHOLE_MUSCLE
+from mrmyo.progress import track
+from mrmyo.provenance import digest, file_digest, record
+from mrmyo.settings import Settings, Workspace, workspace, write_settings
+from mrmyo.simulation import SEED, simulate_study
+from mrmyo.study import process_study
+from mrmyo.validation import error_by_stage, tolerances
+
+__all__ = ["measured_table", "reproduce", "run_notebooks"]
+
+
+def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_jobs: int = -1, notebooks: bool = True,
+              progress: bool = True) -> Path:
+    """Simulate, measure, run the notebooks and report.
+
+    Parameters
+    ----------
+    out : path
+        The workspace. Run again on the same one, subjects that are done are not done again.
+    subjects : int
+        How many of the cohort, drawn in proportion from its groups; 74 are all.
+    keep_dicom : bool
+        Keep the DICOM studies (20 MB each), which are otherwise deleted once measured.
+    n_jobs : int
+        Subjects at a time; -1 for as many as there are processors.
+    notebooks : bool
+        Execute the notebooks.
+    progress : bool
+
+    Returns
+    -------
+    pathlib.Path
+        The report, one self-contained HTML file.
+    """
+    import pandas as pd
+    from joblib import Parallel, delayed
+
+    from mrmyo.report import write_report
+    from mrmyo.segmentation import model_hash
+
+    ws, settings = workspace(out), Settings()
+    ws.tables.mkdir(parents=True, exist_ok=True)
+    write_settings(settings, ws.root / "settings.toml")
+    everyone = load_cohort()
+    cohort = pick_subjects(everyone, subjects)
+    key = digest(SEED, vars(settings), model_hash(), file_digest(Path(__file__).parent.rglob("*.py")))
+    jobs = (delayed(_one_subject)(row, ws, key, keep_dicom) for row in cohort.to_dict("records"))
+    outcomes = list(track(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), label="synthetic studies",
+                          total=len(cohort), show=progress))
+    outcomes = {outcome["subject"]: outcome for outcome in outcomes}
+    summary = pd.DataFrame([{"subject": s, "outcome": outcomes[s]["outcome"], "reason": outcomes[s].get("reason", "")}
+                            for s in cohort.subject])
+    _save(summary, ws.tables / "summary.csv")
+    good = [outcome for outcome in (outcomes[s] for s in cohort.subject) if outcome["outcome"] != "failed"]
+    if not good:
+        raise RuntimeError(f"No subject could be measured; the first says: {summary.reason.iloc[0]}")
+    errors = pd.DataFrame([outcome["error"] for outcome in good])
+    rows = pd.concat([pd.read_csv(ws.processed / o["subject"] / "rows.csv", dtype={"session": str}) for o in good])
+    _save(rows, ws.tables / "rows.csv")
+    _save(errors, ws.tables / "errors.csv")
+    _save(tolerances(errors), ws.tables / "tolerances.csv")
+    _save(cohort.merge(_whole(rows), on="subject"), ws.tables / "measured.csv")
+    facts = record(seed=SEED, settings=vars(settings), model_hash=model_hash(), subjects=len(cohort), of=len(everyone))
+    _save_text(json.dumps(facts, indent=1), ws.tables / "provenance.json")
+    if notebooks:
+        run_notebooks(ws, progress=progress)
+    return write_report(ws)
+
+
+def _one_subject(row, ws: Workspace, key, keep_dicom):
+    """Simulate and measure one subject unless that was done from the same inputs; never raises on a bad study."""
+    import torch
+
+    torch.set_num_threads(1)  # the subjects run side by side already
+    subject = row["subject"]
+    note = ws.processed / subject / "done.json"
+    made_from = digest(key, row)
+    try:
+        done = json.loads(note.read_text())
+        if done["made_from"] == made_from and (not keep_dicom or (ws.studies / subject).is_dir()):
+            return {"subject": subject, "outcome": "kept", "error": done["error"]}
+    except (OSError, ValueError, KeyError):
+        pass  # not done, or the note was torn
+    try:
+        simulate_study(row, ws.studies / subject, ws.truth / subject)
+        process_study(ws.studies / subject, ws.processed / subject, subject=subject, progress=False)
+        error = error_by_stage(ws.processed / subject, ws.truth / subject)
+    except (ValueError, OSError, RuntimeError) as problem:
+        return {"subject": subject, "outcome": "failed", "reason": f"{type(problem).__name__}: {problem}"}
+    if not keep_dicom:
+        shutil.rmtree(ws.studies / subject)
+    _save_text(json.dumps({"made_from": made_from, "error": error}, indent=1), note)
+    return {"subject": subject, "outcome": "measured", "error": error}
+
+
+def _whole(rows):
+    """The T2 of both thighs' whole muscle by subject."""
+    whole = rows[(rows.muscle == WHOLE_MUSCLE) & (rows.side == "both")]
+    return whole[["subject", "t2_ms"]].rename(columns={"t2_ms": "t2_measured_ms"})
+
+
+def measured_table(ws: Workspace):
+    """The cohort with what was measured of it: its columns and ``t2_measured_ms``.
+
+    Raises
+    ------
+    FileNotFoundError
+        When nothing was measured in this workspace yet.
+    """
+    import pandas as pd
+
+    path = ws.tables / "measured.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path} yet. Run `make reproduce SUBJECTS=8` (or mrmyo reproduce) first.")
+    return pd.read_csv(path)
+
+
+def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[Path]:
+    """Execute the notebooks in their order, with this workspace, and keep them with their outputs.
+
+    Parameters
+    ----------
+    ws : Workspace
+    folder : path, optional
+        The notebooks; those of the checkout when None. An installed wheel has none, and nothing is run.
+    progress : bool
+
+    Returns
+    -------
+    list of pathlib.Path
+        The executed notebooks.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = Path(__file__).resolve().parent.parent / "notebooks" if folder is None else Path(folder)
+    ws.notebooks.mkdir(parents=True, exist_ok=True)
+    executed = []
+    environment = {**os.environ, "MRMYO_WORKSPACE": str(ws.root.resolve())}
+    for path in track(sorted(folder.glob("[0-9]*.ipynb")), label="notebooks", show=progress):
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+        client.execute(env=environment)
+        notebook.metadata.pop("widgets", None)  # the state of widgets would add megabytes to every notebook
+        target = ws.notebooks / path.name
+        _save_text(nbformat.writes(notebook), target)
+        executed.append(target)
+    return executed
+
+
+def _save(table, path):
+    partial = path.with_name(f".{path.name}")
+    table.to_csv(partial, index=False)
+    os.replace(partial, path)
+
+
+def _save_text(text, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,281 @@
+"""From a folder of DICOM to rows of T2, and from many folders to one table.
+
+The stages read, segment, align, fit and measure are cached by a hash of what goes into them, so that a corrected mask
+or a changed option reruns only what lies downstream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mrmyo.dicom import read_dicom
+from mrmyo.labels import is_muscle
+from mrmyo.measure import quality_flags, t2_by_muscle
+from mrmyo.nifti import read_nifti, read_t2map, write_nifti, write_t2map
+from mrmyo.progress import track
+from mrmyo.provenance import digest, file_digest, record
+from mrmyo.registration import align
+from mrmyo.settings import Settings, write_settings
+from mrmyo.t2 import T2Maps, fit_t2
+from mrmyo.volume import Volume, same_grid
+
+__all__ = ["StudyError", "load_maps", "process_cohort", "process_study"]
+
+# map: file name, how it is written (maps of times in seconds, as BIDS has it) and read
+MAPS = {"t2_ms": ("T2map.nii.gz", write_t2map, read_t2map), "t2_std_ms": ("T2std.nii.gz", write_t2map, read_t2map),
+        "s0": ("S0map.nii.gz", write_nifti, read_nifti), "residual": ("residual.nii.gz", write_nifti, read_nifti),
+        "status": ("status.nii.gz", write_nifti, read_nifti)}
+
+
+class StudyError(ValueError):
+    """A study that lacks what is needed."""
+
+
+def process_study(folder, out_dir, labels=None, *, subject=None, model=None, settings: Settings | None = None,
+                  progress=True):
+    """Measure one study: read, segment, align, fit, measure.
+
+    Parameters
+    ----------
+    folder : path
+        DICOM files of one study, in any subfolders.
+    out_dir : path
+        Receives masks and maps as NIfTI, ``rows.csv``, ``study.json`` and ``quality.html``. Run again, it redoes only
+        the stages whose inputs changed.
+    labels : Volume or path, optional
+        A reviewed mask on the grid of the structural image, in place of the automatic one.
+    subject : str, optional
+        The key that the rows carry; the name of `out_dir` when None. Nothing of the DICOM identity is used.
+    model : path, optional
+        A segmentation model; the shipped one when None.
+    settings : Settings, optional
+    progress : bool
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per side and muscle (see `mrmyo.t2_by_muscle`) with subject, session, T2 model and mask version.
+
+    Raises
+    ------
+    DicomError, StudyError, RegistrationError, SegmentationError
+        When the study cannot be measured; what was finished before stays.
+    """
+    settings = settings or Settings()
+    model = model or settings.segmentation_model
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    stages = _Stages(out)
+    series = read_dicom(folder)
+    structural_role = _structural_role(series, settings)
+    files = {role: file_digest(series.files(role)) for role in (structural_role, "multi_echo")}
+    structural = series.volume(structural_role)
+
+    _write_if_changed(stages, "read", digest(files, structural_role), ["structural.nii.gz"],
+                      lambda: write_nifti(structural, out / "structural.nii.gz"))
+    mask, mask_key, mask_name = _mask(stages, structural, files[structural_role], labels, model, progress)
+    multi_echo = None
+
+    def echoes():
+        nonlocal multi_echo
+        multi_echo = series.volume("multi_echo") if multi_echo is None else multi_echo
+        return multi_echo
+
+    align_key = digest(mask_key, files, "orientation")
+    _write_if_changed(stages, "align", align_key, ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
+                      lambda: _align(out, mask, structural, echoes()))
+    fit_key = digest(files["multi_echo"], settings.t2_model)
+    _write_if_changed(stages, "fit", fit_key, [name for name, _, _ in MAPS.values()],
+                      lambda: _fit(out, echoes(), settings))
+    facts = {"subject": subject or out.name, "session": settings.session, "t2_model": settings.t2_model,
+             "mask": mask_name}
+    _write_if_changed(stages, "measure", digest(align_key, fit_key, facts), ["rows.csv", "study.json", "quality.html"],
+                      lambda: _measure(out, facts, settings, {"files": files, "structural": structural_role}))
+    import pandas as pd
+
+    return pd.read_csv(out / "rows.csv", dtype={"subject": str, "session": str})
+
+
+class _Stages:
+    """Which stages are done, and from what: kept in ``stages.json``."""
+
+    def __init__(self, out):
+        self.path = out / "stages.json"
+        try:
+            self.keys = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            self.keys = {}  # nothing done yet, or the note was torn: everything is done anew
+
+    def done(self, name, key, outputs):
+        return self.keys.get(name) == key and all((self.path.parent / output).exists() for output in outputs)
+
+    def finish(self, name, key):
+        self.keys[name] = key
+        _write_json(self.keys, self.path)
+
+
+def _write_if_changed(stages, name, key, outputs, make):
+    """Run one stage unless its outputs are there and were made from the same inputs."""
+    if not stages.done(name, key, outputs):
+        make()
+        stages.finish(name, key)
+
+
+def _structural_role(series, settings):
+    """The first role of the settings that the study has; refuses a study without one, or without echoes."""
+    roles = set(series.loc[series.readable, "role"])
+    structural = next((role for role in settings.segment_on if role in roles), None)
+    if structural is None or "multi_echo" not in roles:
+        problems = [f"series {row.series}: {row.problem}" for row in series[~series.readable].itertuples()]
+        raise StudyError(
+            f"Found series with the roles {sorted(roles)}; expected a multi-echo spin-echo series and one of "
+            f"{list(settings.segment_on)} to draw the mask on. "
+            + (f"These could not be read: {'; '.join(problems)}." if problems else "Check that the folder is complete.")
+        )
+    return structural
+
+
+def _mask(stages, structural, structural_key, labels, model, progress):
+    """The mask, the hash of how it came about, and the name that the rows carry for it."""
+    if labels is not None:
+        reviewed = labels if isinstance(labels, Volume) else read_nifti(labels)
+        if not same_grid(reviewed, structural):
+            raise StudyError(f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
+                             "expected a mask drawn on this study's structural image (structural.nii.gz).")
+        is_muscle(reviewed.array)  # refuses values that the table does not know
+        key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
+        return reviewed, key, f"reviewed {key[:8]}"
+    from mrmyo.segmentation import model_hash, segment
+
+    path = stages.path.parent / "labels_structural.nii.gz"
+    made_by = model_hash(model)
+    key = digest(structural_key, made_by)
+    _write_if_changed(stages, "segment", key, [path.name],
+                      lambda: write_nifti(segment(structural, model=model, progress=progress), path))
+    return read_nifti(path), key, f"automatic {made_by[:8]}"
+
+
+def _align(out, mask, structural, multi_echo):
+    alignment = align(mask, moving=structural, fixed=multi_echo)
+    write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
+    write_nifti(alignment.labels, out / "labels_t2.nii.gz")
+    _write_json({**alignment.report, "transform": alignment.transform.tolist()}, out / "alignment.json")
+
+
+def _fit(out, multi_echo, settings):
+    maps = fit_t2(multi_echo, model=settings.t2_model)
+    for name, (file, write, _) in MAPS.items():
+        write(maps.volume(name), out / file)
+    _write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms)}, out / "fit.json")
+
+
+def load_maps(out_dir) -> T2Maps:
+    """The T2 maps that `process_study` left in a folder."""
+    out = Path(out_dir)
+    facts = json.loads((out / "fit.json").read_text())
+    volumes = {name: read(out / file) for name, (file, _, read) in MAPS.items()}
+    return T2Maps(**{name: volume.array for name, volume in volumes.items()}, model=facts["model"],
+                  echo_times_ms=tuple(facts["echo_times_ms"]), affine=volumes["t2_ms"].affine)
+
+
+def _measure(out, facts, settings, inputs):
+    """Rows, flags, provenance and the page; ``rows.csv`` is written last."""
+    from mrmyo.figures.pages import write_quality_page
+
+    maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
+    rows = t2_by_muscle(maps, labels)
+    for position, (name, value) in enumerate(facts.items()):
+        rows.insert(position, name, value)
+    alignment = json.loads((out / "alignment.json").read_text())
+    flags = quality_flags(rows, coverage=alignment["coverage"])
+    study = {**facts, "flags": flags, "alignment": alignment, "inputs": inputs, "provenance": record()}
+    write_settings(settings, out / "settings.toml")
+    write_quality_page(out / "quality.html", rows=rows, flags=flags, facts=study, t2=maps.volume("t2_ms"), labels_t2=labels,
+                       structural=read_nifti(out / "structural.nii.gz"), mask=read_nifti(out / "mask.nii.gz"))
+    _write_json(study, out / "study.json")
+    partial = out / ".rows.csv"
+    rows.to_csv(partial, index=False, float_format="%.4f")
+    os.replace(partial, out / "rows.csv")
+
+
+def _write_json(content, path):
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(content, indent=1, default=str))
+    os.replace(partial, path)
+
+
+def process_cohort(folders: Mapping | Iterable, out_dir, *, n_jobs: int = -1, model=None, settings: Settings | None = None,
+                   progress: bool = True):
+    """Measure many studies; one that fails is reported and does not stop the others.
+
+    Parameters
+    ----------
+    folders : mapping or iterable of path
+        Study folders, by subject key if a mapping. For a bare list the keys are salted hashes of the folder names
+        (which may hold names of patients); the salt stays in `out_dir`.
+    out_dir : path
+        Receives a folder per subject, ``rows.csv`` of all, and ``summary.csv`` with what was done and what failed why.
+        Run again, it redoes only what changed.
+    n_jobs : int
+        Studies at a time; -1 for as many as there are processors.
+    model, settings, progress
+        As for `process_study`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of all studies that could be measured.
+
+    Raises
+    ------
+    StudyError
+        When no study at all could be measured.
+    """
+    import pandas as pd
+    from joblib import Parallel, delayed
+
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    named = dict(folders) if isinstance(folders, Mapping) else {_subject_key(out, folder): folder for folder in folders}
+    if not named:
+        raise StudyError("Found no study folders; expected at least one.")
+    jobs = (delayed(_try_study)(subject, folder, out / subject, model, settings) for subject, folder in named.items())
+    outcomes = list(track(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), label="studies", total=len(named),
+                          show=progress))
+    summary = pd.DataFrame([{"subject": s, "outcome": "failed" if p else "measured", "reason": p} for s, _, p in outcomes])
+    summary = summary.sort_values("subject")
+    summary.to_csv(out / "summary.csv", index=False)
+    rows = [rows for _, rows, problem in sorted(outcomes, key=lambda outcome: outcome[0]) if not problem]
+    if not rows:
+        raise StudyError(f"None of the {len(named)} studies could be measured; the first: {summary.reason.iloc[0]}")
+    table = pd.concat(rows, ignore_index=True)
+    table.to_csv(out / "rows.csv", index=False)
+    return table
+
+
+def _try_study(subject, folder, out, model, settings):
+    """Rows of a study, or the problem in words."""
+    import torch
+
+    torch.set_num_threads(1)  # the studies run side by side already
+    try:
+        rows = process_study(folder, out, subject=subject, model=model, settings=settings, progress=False)
+    except (ValueError, OSError) as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return subject, None, f"{type(error).__name__}: {problem}"
+    return subject, rows, ""
+
+
+def _subject_key(out, folder):
+    """A salted hash of the folder's name, the same each time for one output folder."""
+    path = out / ".salt"
+    if not path.exists():
+        path.write_text(secrets.token_hex(16))
+    return "sub-" + hashlib.sha256((path.read_text() + str(Path(folder).resolve())).encode()).hexdigest()[:8]

@@ -1,0 +1,94 @@
+"""How far a synthetic study's measurement is from its truth, and which stage put it there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mrmyo.labels import carry, is_muscle
+from mrmyo.measure import WHOLE_MUSCLE, dice_by_muscle
+from mrmyo.nifti import read_nifti, read_t2map
+
+__all__ = ["error_by_stage", "tolerances"]
+
+STAGES = ("error_fit_ms", "error_alignment_ms", "error_mask_ms", "error_ms")
+
+
+def error_by_stage(out_dir, truth_dir) -> dict:
+    """Split the error of one processed synthetic study into the parts that fit, alignment and mask contribute.
+
+    Each part is the change in mean T2 when one stage's truth is replaced by what the pipeline made of it, in this
+    order, so that the parts add up to the whole error:
+
+    - fit: the noisy fit against the noise-free one, both under the true mask on the T2 grid;
+    - alignment: the true mask of the structural image carried over by its headers, against the true mask on the T2 grid
+      (the patient moved in between, and the grids differ);
+    - mask: the mask that was used against the true one, both carried over.
+
+    Parameters
+    ----------
+    out_dir : path
+        A folder that `mrmyo.process_study` filled.
+    truth_dir : path
+        The folder that `mrmyo.simulate_study` filled.
+
+    Returns
+    -------
+    dict
+        Among others ``t2_measured_ms``, ``t2_apparent_ms``, the parts in ms, ``dice_whole`` and ``dice_muscles`` (mean)
+        on the structural grid.
+    """
+    out, truth_dir = Path(out_dir), Path(truth_dir)
+    truth = json.loads((truth_dir / "truth.json").read_text())
+    t2_ms, carried = read_t2map(out / "T2map.nii.gz"), read_nifti(out / "labels_t2.nii.gz")
+    mask, true_mask = read_nifti(out / "mask.nii.gz"), read_nifti(truth_dir / "labels_in_phase.nii.gz")
+    means = [_mean(t2_ms, labels) for labels in (read_nifti(truth_dir / "labels_t2.nii.gz"), carry(true_mask, carried), carried)]
+    overlap = dice_by_muscle(mask, true_mask)
+    whole = overlap.muscle == WHOLE_MUSCLE
+    return {
+        "subject": truth["subject"], "group": truth["group"], "t2_apparent_ms": truth["t2_apparent_ms"],
+        "t2_water_ms": truth["t2_water_ms"], "t2_measured_ms": means[2],
+        "error_fit_ms": means[0] - truth["t2_apparent_ms"], "error_alignment_ms": means[1] - means[0],
+        "error_mask_ms": means[2] - means[1], "error_ms": means[2] - truth["t2_apparent_ms"],
+        "dice_whole": float(overlap.dice[whole].iloc[0]), "dice_muscles": float(overlap.dice[~whole].mean()),
+        "shift_mm": float(np.linalg.norm(np.array(truth["motion"])[:3, 3])),
+    }
+
+
+def _mean(t2_ms, labels):
+    return float(np.nanmean(t2_ms.array[is_muscle(labels.array)], dtype=float))
+
+
+def tolerances(errors):
+    """Mean and SD of every part of the error by group, beside the goals of the project.
+
+    Parameters
+    ----------
+    errors : pandas.DataFrame
+        One row of `error_by_stage` per subject.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group (and 'all', and 'IIM minus HC') with ``n``, ``<part>_mean`` and ``<part>_sd`` in ms, the
+        Dice coefficients, and ``within_goal``: |mean| ≤ 0.3 ms and SD ≤ 0.4 ms; None where too few.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, part in [*errors.groupby("group"), ("all", errors)]:
+        row = {"group": name, "n": len(part)}
+        for stage in STAGES:
+            row[f"{stage[:-3]}_mean_ms"] = part[stage].mean()
+            row[f"{stage[:-3]}_sd_ms"] = part[stage].std() if len(part) > 1 else np.nan
+        row |= {"dice_whole": part.dice_whole.mean(), "dice_muscles": part.dice_muscles.mean()}
+        good = abs(row["error_mean_ms"]) <= 0.3 and row["error_sd_ms"] <= 0.4
+        row["within_goal"] = None if len(part) < 2 else bool(good)
+        rows.append(row)
+    by_group = {row["group"]: row for row in rows}
+    if {"IIM", "HC"} <= set(by_group):
+        gap = by_group["IIM"]["error_mean_ms"] - by_group["HC"]["error_mean_ms"]
+        rows.append({"group": "IIM minus HC", "n": len(errors), "error_mean_ms": gap, "within_goal": bool(abs(gap) <= 0.3)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,192 @@
+"""Segmentation: the grid comes back, left stays left, and the shipped model knows its muscles."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mrmyo import segmentation
+from mrmyo.anatomy import draw_anatomy
+from mrmyo.labels import MUSCLES, is_muscle, mirror
+from mrmyo.segmentation import SegmentationError, build_network, load_model, model_hash, normalise, segment
+from mrmyo.volume import Volume, axis_codes, same_grid
+
+NAMED = [value for value, row in enumerate(MUSCLES, start=1) if row[1] not in ("AL", "OTH")]
+
+
+@pytest.fixture(scope="module")
+def thighs():
+    """An in-phase-like image of a synthetic pair that the training did not see, and its true labels."""
+    rng = np.random.default_rng(20260722)
+    anatomy = draw_anatomy(rng, sex="M", level=0.75, length_mm=50, spacing_mm=(1.3, 1.3, 10.0))
+    water = np.array([0, 0.8, 0.8, 0.3, 1, 1, 0.03, 0.8, 0.2, 1.8])[anatomy.tissue.array]
+    fat = anatomy.fat_fraction.array
+    image = (1 - fat) * water * (1 + 0.5 * anatomy.oedema.array) + 2.2 * fat
+    image = np.hypot(image + rng.normal(0, 0.05, image.shape), rng.normal(0, 0.05, image.shape))
+    return Volume(image.astype(np.float32), anatomy.labels.affine), anatomy.labels.array
+
+
+@pytest.fixture(scope="module")
+def found(thighs):
+    return segment(thighs[0], progress=False)
+
+
+def reorient(volume, axes, flips):
+    """The same voxels at the same places, stored in another order."""
+    array, affine = np.transpose(volume.array, axes), volume.affine[:, [*axes, 3]].copy()
+    for axis in flips:
+        affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+        affine[:3, axis] *= -1
+        array = np.flip(array, axis)
+    return Volume(array, affine)
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_knows_the_muscles_of_a_thigh_pair_it_never_saw(thighs, found):
+    truth = thighs[1]
+    scores = [dice(found.array == value + offset, truth == value + offset) for offset in (0, 20) for value in NAMED]
+    assert found.array.dtype == np.uint8
+    assert np.mean(scores) > 0.8
+    assert dice(is_muscle(found.array), is_muscle(truth)) > 0.93
+    swapped = mirror(found.array)
+    assert dice((swapped > 0) & (swapped < 14), (truth > 0) & (truth < 14)) == 0
+
+
+def test_area_of_the_whole_muscle_is_not_biased(thighs, found):
+    ratio = is_muscle(found.array).sum() / is_muscle(thighs[1]).sum()
+    assert 0.95 < ratio < 1.05
+
+
+@pytest.mark.parametrize(("axes", "flips"), [((0, 1, 2), (0, 1)), ((2, 1, 0), (0,)), ((1, 2, 0), (0, 1, 2))])
+def test_every_storage_order_gives_the_same_labels_at_the_same_places(thighs, found, axes, flips):
+    moved = reorient(thighs[0], axes, flips)
+    assert axis_codes(moved.affine) != "RAS"
+    labels = segment(moved, progress=False)
+    assert same_grid(labels, moved)
+    np.testing.assert_array_equal(labels.array, reorient(found, axes, flips).array)
+
+
+def test_left_is_the_patients_left(found):
+    x = found.affine[0, 0] * np.arange(found.shape[0]) + found.affine[0, 3]
+    left, right = (((found.array > low) & (found.array < low + 14)).sum((1, 2)) for low in (0, 20))
+    assert (x * left).sum() / left.sum() < -50
+    assert (x * right).sum() / right.sum() > 50
+
+
+def test_off_centre_and_fine_grid_make_little_difference(thighs, found):
+    image = thighs[0]
+    pad = Volume(np.pad(image.array, ((60, 0), (0, 20), (0, 0))), image.affine)
+    labels = segment(pad, progress=False).array[60:, :-20]
+    assert dice(is_muscle(labels), is_muscle(found.array)) > 0.98
+
+
+def test_one_thigh_alone_is_named_by_its_side(thighs, found):
+    image, half = thighs[0], thighs[0].shape[0] // 2
+    affine = image.affine.copy()
+    affine[:3, 3] += half * affine[:3, 0]
+    right = Volume(image.array[half:], affine)
+    labels = segment(right, progress=False).array
+    assert not ((labels > 0) & (labels < 20)).any()
+    assert dice(is_muscle(labels), is_muscle(found.array[half:])) > 0.95
+    named = segment(right.with_array(right.array, meta={"Laterality": "L"}), progress=False).array
+    assert not ((named > 20) & (named < 40)).any()
+
+
+def test_deterministic_and_leaves_input_and_threads_alone(thighs, found):
+    import torch
+
+    before, threads = thighs[0].array.copy(), torch.get_num_threads()
+    np.testing.assert_array_equal(segment(thighs[0], progress=False).array, found.array)
+    np.testing.assert_array_equal(thighs[0].array, before)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda v: reorient(Volume(v.array, np.diag([10.0, 1.3, 1.3, 1])), (0, 1, 2), ()), "sagittal"),
+    (lambda v: Volume(v.array, np.diag([1.3, 10.0, 1.3, 1])), "coronal"),
+    (lambda v: Volume(np.repeat(v.array[..., None], 2, -1), v.affine), "one echo"),
+    (lambda v: v.with_array(np.where(v.array > 2, np.nan, v.array)), "NaN"),
+    (lambda v: v.with_array(np.zeros(v.shape)), "no body"),
+    (lambda v: Volume(v.array[:40, :40], v.affine), "field of view"),
+])
+def test_refuses_with_a_reason(thighs, make, says):
+    with pytest.raises(SegmentationError, match=says):
+        segment(make(thighs[0]), progress=False)
+
+
+def test_model_file_is_small_and_matches_its_card(tmp_path):
+    model = load_model()
+    assert sum(p.numel() for p in model.network.parameters()) < 2_000_000
+    assert model.card["sha256"].startswith(model.hash) and model.hash == model_hash()
+    assert load_model() is model
+    weights = tmp_path / "other.safetensors"
+    weights.write_bytes(segmentation.MODEL_PATH.read_bytes())
+    with pytest.raises(SegmentationError, match="card"):
+        load_model(weights)
+    card = {**model.card, "architecture": {**model.card["architecture"], "channels": [8, 16]}}
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(SegmentationError, match="does not hold"):
+        load_model(weights)
+    with pytest.raises(SegmentationError, match="no model file"):
+        load_model(tmp_path / "missing.safetensors")
+
+
+def test_untrained_network_does_not_reach_the_scores(thighs):
+    model = load_model()
+    untrained = segmentation.Model(build_network().eval(), model.card, "untrained")
+    labels = segment(thighs[0], untrained, progress=False).array
+    assert np.mean([dice(labels == value, thighs[1] == value) for value in NAMED]) < 0.3
+
+
+def test_normalise_ignores_scale_and_a_hot_spot(thighs):
+    plane = thighs[0].array[..., 2]
+    hot = plane.copy()
+    hot[:4, :4] = 1000 * plane.max()
+    np.testing.assert_allclose(normalise(37 * plane), normalise(plane), rtol=1e-5)
+    np.testing.assert_allclose(normalise(hot)[4:, 4:], normalise(plane)[4:, 4:], rtol=0.02)
+    assert not normalise(np.zeros((8, 8))).any()
+
+
+def test_resampling_weights_keep_a_ramp_and_a_mean():
+    at = np.linspace(3, 40, 60)
+    np.testing.assert_allclose(segmentation._weights(at, 50, 1.0) @ np.arange(50), at, atol=1e-4)
+    coarse = segmentation._weights(np.arange(4.0, 40, 4), 50, 1.0)
+    np.testing.assert_allclose(coarse @ np.arange(50), np.arange(4.0, 40, 4), atol=1e-4)
+    np.testing.assert_allclose((coarse > 0).sum(1), 7)
+    assert not segmentation._weights(np.array([-5.0, -4.0]), 50, 1.0).any()
+
+
+def test_islands_go_to_their_neighbour():
+    labels = np.zeros((1, 20, 20), np.uint8)
+    labels[0, 2:8, 2:18], labels[0, 10:16, 2:18] = 1, 2
+    labels[0, 12, 6:8] = 1  # within muscle 2
+    labels[0, 18, 18] = 2  # in the background
+    segmentation._clean(labels, "left")
+    assert (labels[0, 10:16, 2:18] == 2).all() and labels[0, 18, 18] == 0 and (labels == 1).sum() == 96
+
+
+def test_importing_the_room_does_not_import_torch():
+    code = "import sys, mrmyo.segmentation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.realdata
+def test_real_thighs_by_whole_muscle(real_data):
+    import nibabel
+
+    def load(name):
+        return nibabel.load(real_data / "thigh_dixon" / f"{name}.nii.gz")
+
+    water = load("water")
+    image = Volume(np.asarray(water.dataobj, np.float32) + np.asarray(load("fat").dataobj, np.float32), water.affine)
+    truth = np.asarray(load("labels_machine").dataobj)[..., 4:9] > 0  # mid-thigh
+    labels = segment(image, progress=False).array[..., 4:9]
+    named = np.isin(labels % 20, NAMED) & is_muscle(labels)
+    assert dice(named, truth) > 0.7
