@@ -51,7 +51,7 @@ lab: env ## JupyterLab on the notebooks
 
 lint: env ## ruff; no outputs in the notebooks
 	$(BIN)/ruff check .
-	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
 hooks: env ## let git run the linters before each commit
 	$(BIN)/pre-commit install

@@ -12,14 +12,12 @@ compartment. `level` is 0 at the middle of the short head of biceps femoris (dis
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from mrmyo.anatomy_shapes import read_shapes
 from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
 from mrmyo.volume import Volume
 
@@ -32,14 +30,6 @@ N_MUSCLES = len(MUSCLES)
 LEVEL_RANGE = (-0.6, 2.2)
 FIELD_ZOOM = 3
 HALF_SHORT_HEAD_MM = 96.0  # half the length of the short head of biceps femoris, the unit of `level`
-
-# The maps name neither the adductor longus nor the gluteus maximus (here "other muscle"): value -> rows of
-# level, area, x, y, variance x, covariance, variance y, placed by the gap that the maps leave there.
-UNNAMED_IN_MAPS = {
-    8: [(0.7, 1e-5, 0.28, 0.12, 0.010, 0.0, 0.004), (1.2, 0.040, 0.34, 0.20, 0.026, 0.002, 0.012),
-        (1.6, 0.085, 0.42, 0.24, 0.050, 0.004, 0.024), (2.2, 0.110, 0.45, 0.24, 0.060, 0.004, 0.030)],
-    13: [(1.6, 1e-5, -0.45, -0.85, 0.020, 0.0, 0.006), (2.2, 0.060, -0.42, -0.78, 0.080, -0.02, 0.020)],
-}
 
 
 @dataclass(frozen=True)
@@ -73,45 +63,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Both thighs on one fine grid. `oedema` runs from 0 (healthy) to 1; `fat_fraction` is the share of fat."""
+    """Both thighs on one fine grid. `oedema` runs from 0 to 1.3; `fat_fraction` is the share of fat."""
 
     labels: Volume
     tissue: Volume
     fat_fraction: Volume
     oedema: Volume
-
-
-@lru_cache(maxsize=1)
-def _shapes():
-    """The shape table as arrays: levels, radius, outline harmonics, femur, component classes and parameters."""
-    table = json.loads((Path(__file__).parent / "anatomy_shapes.json").read_text())["levels"]
-    levels = np.array([float(key) for key in table])
-    rows = list(table.values())
-    radius = np.array([row["radius_mm"] for row in rows])
-    # the maps leave out the proximal adductors, so their outline shrinks where a thigh does not
-    radius = np.where(levels > 0.8, np.interp(levels, [0.8, 2.2], [radius[levels == 0.8][0], 72.0]), radius)
-    outline = np.array([row["outline"] for row in rows]).view(complex)
-    femur = np.array([row["femur"] for row in rows])
-    femur[levels > 1.2] = [-0.22, 0.2]  # further up, the widest gap in the maps is no longer the femur
-    classes, columns = [], []
-    for value in sorted({int(v) for row in rows for v in row["muscles"]}):
-        seen = [i for i, row in enumerate(rows) if str(value) in row["muscles"]]
-        fitted = np.array([rows[i]["muscles"][str(value)] for i in seen])
-        for c in range(fitted.shape[1]):
-            column = np.column_stack([np.interp(levels, levels[seen], fitted[:, c, p]) for p in range(6)])
-            column[np.setdiff1d(np.arange(levels.size), seen), 0] = 1e-6
-            classes.append(value)
-            columns.append(column)
-    for value, placed in UNNAMED_IN_MAPS.items():
-        placed = np.array(placed)
-        column = np.column_stack([np.interp(levels, placed[:, 0], placed[:, p]) for p in range(1, 7)])
-        column[levels < placed[0, 0] - 0.01, 0] = 1e-6
-        classes.append(value)
-        columns.append(column)
-    gap = np.array(classes) == 0  # what the maps leave unnamed: fat, but further up mostly adductors
-    components = np.stack(columns, axis=1)
-    components[:, gap, 0] *= np.interp(levels, [0.8, 1.5], [1.0, 0.25])[:, None]
-    return levels, radius, outline, femur, np.array(classes), components
 
 
 def draw_thigh(rng, *, size=1.0, fat_mm=12.0, disease=0.0) -> Thigh:
@@ -125,13 +82,14 @@ def draw_thigh(rng, *, size=1.0, fat_mm=12.0, disease=0.0) -> Thigh:
     fat_mm : float
         Mean thickness of the subcutaneous fat in mm.
     disease : float
-        0 healthy to 1 severe: governs atrophy, fat replacement and the spread of oedema.
+        0 healthy to 1 severe: governs atrophy and fat replacement. Oedema is drawn either way; how much it lengthens
+        T2 is up to the scanner.
 
     Returns
     -------
     Thigh
     """
-    classes, components = _shapes()[4], _shapes()[5].copy()
+    classes, components = read_shapes()[4], read_shapes()[5].copy()
     atrophy = np.where(rng.random(N_MUSCLES + 1) < 0.25 * disease, rng.uniform(0.2, 1.0, N_MUSCLES + 1) * disease, 0.0)
     shift = rng.normal(0, 0.03, (N_MUSCLES + 1, 2))
     stretch = np.exp(rng.normal(0, 0.08, N_MUSCLES + 1))
@@ -190,7 +148,7 @@ def _scores(components, classes, x, y):
 
 def _level_row(thigh, level):
     """Radius in mm, outline harmonics, femur place and mixture components at one level."""
-    levels, radius, outline, femur, _, _ = _shapes()
+    levels, radius, outline, femur, _, _ = read_shapes()
     position = float(np.interp(level, levels, np.arange(levels.size)))
     low = min(int(position), levels.size - 2)
     t = position - low
@@ -247,7 +205,7 @@ def cut_thigh(thigh: Thigh, level: float, x_mm, y_mm) -> Section:
 def _fill_compartment(thigh, components, x, y, radius, inside, step):
     """Tissue and labels of the points inside the fascia, and how near (0 to 1) each muscle point is to its border."""
     unit = [(c[inside] / radius).astype(np.float32) for c in (x, y)]
-    scores = _scores(components, _shapes()[4], *unit)
+    scores = _scores(components, read_shapes()[4], *unit)
     best = scores.argmax(0)
     top = np.partition(scores, -2, axis=0)[-2:]
     margin = np.zeros(x.shape, np.float32)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mrmyo.volume import Volume
+from mrmyo.volume import GridError, Volume
 
 __all__ = ["FEMUR", "MUSCLES", "carry", "is_muscle", "label_table", "mirror"]
 
@@ -28,6 +28,7 @@ MUSCLES = (
     ("other muscle", "OTH", "other"),
 )
 RIGHT_OFFSET = 20
+TIE = 1e-3  # a sampled point this near (in voxels) to the border of two voxels belongs to both by halves
 UNNAMED = {"left": 40, "right": 41}  # whole-muscle masks that name no muscle
 FEMUR = {"left": 51, "right": 52}
 
@@ -82,6 +83,7 @@ def is_muscle(labels) -> np.ndarray:
 
 def mirror(labels) -> np.ndarray:
     """The same labels with left and right names exchanged (the voxels stay where they are)."""
+    is_muscle(labels)  # refuses values that the table does not know
     table = np.arange(256, dtype=np.uint8)
     left = np.arange(1, len(MUSCLES) + 1)
     for a, b in [*zip(left, left + RIGHT_OFFSET, strict=True), tuple(UNNAMED.values()), tuple(FEMUR.values())]:
@@ -111,28 +113,57 @@ def carry(labels: Volume, like: Volume, *, transform=None, samples=(3, 3, 3)) ->
     -------
     Volume
         uint8 on the grid of `like`; 0 outside the field of view of `labels`.
+
+    Raises
+    ------
+    GridError
+        When the labels are not 3-D.
+    ValueError
+        When they hold a value that the table does not.
     """
+    if labels.array.ndim != 3:
+        raise GridError(f"Labels have 3 axes; found shape {labels.array.shape}. Pass the label map, not the image.")
     values = np.union1d(labels.array, [0])
     position = np.searchsorted(values, labels.array).astype(np.uint8)
     muscle = is_muscle(values)
     to_index = np.linalg.inv(labels.affine) @ (np.eye(4) if transform is None else transform) @ like.affine
-    counts = np.zeros((values.size, *like.shape), np.uint8)
     grid = np.indices(like.shape, sparse=True, dtype=np.float32)
     extent = np.ones(3)
     thickness = like.meta.get("SliceThickness")
     if thickness:
         extent[like.slice_axis] = min(1.0, float(thickness) / like.spacing_mm[like.slice_axis])
-    for offset in itertools.product(*[((np.arange(n) + 0.5) / n - 0.5) * e for n, e in zip(samples, extent, strict=True)]):
-        shift = to_index[:3, :3] @ offset + to_index[:3, 3]
+    axes = [((np.arange(n) + 0.5) / n - 0.5) * e for n, e in zip(samples, extent, strict=True)]
+    points = list(itertools.product(itertools.product(*axes), _nudges(to_index, axes, like.shape)))
+    counts = np.zeros((values.size, *like.shape), np.min_scalar_type(len(points)))
+    for offset, nudge in points:
+        shift = to_index[:3, :3] @ offset + to_index[:3, 3] + nudge
         found = _nearest(position, [sum(to_index[a, b] * grid[b] for b in range(3)) + shift[a] for a in range(3)])
         for index in range(1, values.size):
             counts[index] += found == index
-    counts[0] = np.prod(samples) - counts.sum(0)  # background, and whatever lies outside
-    is_mostly_muscle = 2 * counts[muscle].sum(0, dtype=int) >= np.prod(samples)
+    counts[0] = len(points) - counts.sum(0)  # background, and whatever lies outside
+    is_mostly_muscle = 2 * counts[muscle].sum(0, dtype=int) >= len(points)
     best_muscle = values[muscle][counts[muscle].argmax(0)] if muscle.any() else 0
     best_other = values[~muscle][counts[~muscle].argmax(0)]
     carried = np.where(is_mostly_muscle, best_muscle, best_other)
     return Volume(carried.astype(np.uint8), like.affine, meta=dict(like.meta))
+
+
+def _nudges(to_index, axes, shape):
+    """Steps (in voxels of the labels) to both sides along every axis on which sampled points meet borders of voxels.
+
+    When one grid is a multiple of the other, a point in three lies between two voxels. Rounding would always give it to
+    the same side, and move every mask that way.
+    """
+    steps = []
+    for row in to_index[:3]:
+        (leading,) = np.nonzero(np.abs(row[:3]) * shape > TIE)
+        steps.append((0.0,))
+        if leading.size == 1:  # an oblique grid meets borders only here and there
+            b = leading[0]
+            place = row[b] * np.add.outer(np.arange(shape[b]), axes[b]) + row[3]
+            if np.any(np.abs(place - np.floor(place) - 0.5) < TIE):
+                steps[-1] = (-TIE, TIE)
+    return list(itertools.product(*steps))
 
 
 def _nearest(array, coordinates):

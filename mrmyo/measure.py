@@ -33,10 +33,12 @@ def t2_by_muscle(maps: T2Maps, labels: Volume):
     Raises
     ------
     GridError
-        When maps and labels do not share a grid.
+        When maps and labels do not share a grid, or one of them is a bare array.
     """
     import pandas as pd
 
+    if not isinstance(labels, Volume):
+        raise GridError("The labels are a bare array and have no place; pass them as a Volume with their affine.")
     if maps.affine is None:
         raise GridError("These T2 maps come from a bare array and have no place; fit a Volume to measure with labels.")
     place = Volume(maps.t2_ms, maps.affine)

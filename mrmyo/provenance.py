@@ -7,9 +7,9 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 __all__ = ["digest", "file_digest", "record"]
 
@@ -17,9 +17,26 @@ PACKAGES = ("mrmyo", "numpy", "scipy", "pandas", "torch", "pydicom", "nibabel", 
 
 
 def digest(*parts) -> str:
-    """A hash (16 hexadecimal digits) of anything that JSON can hold; paths and numbers are taken as text."""
-    text = json.dumps(parts, sort_keys=True, default=str)
+    """A hash (16 hexadecimal digits) of anything that JSON can hold, and of paths, dates and NumPy numbers.
+
+    Raises
+    ------
+    ValueError
+        For what has no text that says all of it, such as an array (its text leaves out the middle) or a set (its order
+        differs from run to run).
+    """
+    text = json.dumps(parts, sort_keys=True, default=_as_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_json(value):
+    if isinstance(value, PurePath | date):
+        return str(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    raise ValueError(
+        f"Found a {type(value).__name__} to hash; expected what JSON can hold. Pass a list, or a hash of its bytes."
+    )
 
 
 def file_digest(paths: Iterable) -> str:
@@ -58,7 +75,10 @@ def _plain(value):
 
 def _commit():
     """The commit of the checkout that mrmyo runs from; None when it was installed from a wheel."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():  # git would go on upwards and find somebody else's repository
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -87,10 +87,15 @@ def align(labels: Volume, *, moving: Volume, fixed: Volume, refine: bool = False
 
 
 def _covered_slices(moving, fixed):
-    """Which slices of `fixed` have their middle within the slab of `moving`."""
+    """Which slices of `fixed` have their middle within the slab of `moving`, and some part within its field of view.
+
+    The middle of both thighs may well lie outside an image of one.
+    """
     axis = fixed.slice_axis
-    middle = np.repeat([(n - 1) / 2 for n in fixed.shape], fixed.shape[axis]).reshape(3, -1)
-    middle[axis] = np.arange(fixed.shape[axis])
-    index = np.linalg.inv(moving.affine) @ fixed.affine @ np.vstack([middle, np.ones(middle.shape[1])])
-    shape = np.array(moving.shape)[:, None]
-    return ((index[:3] > -0.5) & (index[:3] < shape - 0.5)).all(axis=0)
+    places = [np.linspace(0, n - 1, 9) for n in fixed.shape]
+    places[axis] = np.arange(fixed.shape[axis])
+    points = np.stack([*np.meshgrid(*places, indexing="ij"), np.ones([len(p) for p in places])])
+    index = np.tensordot(np.linalg.inv(moving.affine) @ fixed.affine, np.moveaxis(points, axis + 1, 1), 1)[:3]
+    shape = np.array(moving.shape)[:, None, None, None]
+    inside = (index > -0.5) & (index < shape - 0.5)
+    return inside[moving.slice_axis, :, 4, 4] & inside.all(axis=0).any(axis=(1, 2))

@@ -100,7 +100,8 @@ def _roc_section(ws, measured):
 
     table = compare_roc(measured)
     table.to_csv(ws.tables / "roc.csv", index=False)
-    parts = ["<h2>Healthy controls against patients</h2>", table_html(table, digits=3)]
+    parts = ["<h2>Healthy controls against patients</h2>", table_html(_roc_shown(table))]
+    parts += [f"<p>{html.escape(row.source)}: {html.escape(row.note)}</p>" for row in table.itertuples() if row.note]
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.9), layout="constrained")
     figures.group_strip(measured, value="t2_measured_ms", ax=axes[1], cutoff=printed("T2 cutoff", "IIM vs HC", "cutoff"),
                         synthetic=True)
@@ -111,6 +112,36 @@ def _roc_section(ws, measured):
     parts.append(_figure(ws, figure, "roc", "Left: ROC of the measured T2. Right: measured T2 by group; the line is the cutoff "
                                             "that the paper prints. Synthetic data."))
     return "\n".join(parts)
+
+
+def _roc_shown(table):
+    """The comparison with each number and its interval in one cell."""
+    import pandas as pd
+
+    def cell(row, name, digits=3):
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        interval = f" ({low:.{digits}f}–{high:.{digits}f})" if pd.notna(low) else ""
+        return f"{row[name]:.{digits}f}{interval}" if pd.notna(row[name]) else None
+
+    return pd.DataFrame([{
+        "source": row["source"], "IIM / HC": f"{row['n_positive']} / {row['n_negative']}", "AUC (95 % interval)": cell(row, "auc"),
+        "cutoff (ms)": cell(row, "cutoff_ms", 1), "sensitivity (95 %)": cell(row, "sensitivity"),
+        "specificity (95 %)": cell(row, "specificity")} for row in table.to_dict("records")])
+
+
+def _tolerances_shown(table):
+    """Mean and SD of each part of the error in one cell."""
+    import pandas as pd
+
+    def cell(row, part):
+        mean, sd = row.get(f"{part}_mean_ms"), row.get(f"{part}_sd_ms")
+        return None if pd.isna(mean) else f"{mean:+.2f}" + ("" if pd.isna(sd) else f" ± {sd:.2f}")
+
+    return pd.DataFrame([{
+        "group": row["group"], "n": row["n"], "fit": cell(row, "error_fit"), "alignment": cell(row, "error_alignment"),
+        "mask": cell(row, "error_mask"), "all": cell(row, "error"), "Dice, whole muscle": row["dice_whole"],
+        "Dice, mean of muscles": row["dice_muscles"],
+        "within the goal": {True: "yes", False: "no"}.get(row["within_goal"])} for row in table.to_dict("records")])
 
 
 def _accuracy_section(ws, errors):
@@ -127,7 +158,9 @@ def _accuracy_section(ws, errors):
         "<h2>How near the measurement comes to the truth</h2>",
         "<p>The truth is the noise-free mono-exponential T2 of the true muscle, under each scan's own B1, slice profile and "
         "residual fat. The goals: mean error within 0.3 ms, SD within 0.4 ms, patients minus controls within 0.3 ms.</p>",
-        table_html(tolerance, digits=3), "<h3>Limits of agreement (ms)</h3>", table_html(limits, digits=3),
+        "<p>Mean error ± SD in ms, by the stage that causes it:</p>", table_html(_tolerances_shown(tolerance), digits=3),
+        "<h3>Limits of agreement (ms)</h3>",
+        table_html(limits[["group", "n", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"]]),
         _figure(ws, figure, "accuracy", "Left: Bland–Altman plot of measured against true apparent T2. Right: what the fit "
                 "(noise), the alignment (the patient moved between the series) and the mask each add. Synthetic data."),
     ])

@@ -16,6 +16,7 @@ import numpy as np
 from mrmyo import anatomy as an
 from mrmyo.dixon import FAT_PEAKS, dixon_images
 from mrmyo.epg import lookup, signal_table, slice_profile
+from mrmyo.labels import FEMUR
 from mrmyo.volume import Volume
 
 __all__ = ["DIXON", "MULTI_ECHO", "Tissues", "acquire_dixon", "acquire_multi_echo", "add_noise", "dixon_series", "rigid",
@@ -167,7 +168,7 @@ def acquire_multi_echo(tissues: Tissues, grid: Volume, *, b1, residual_fat, moti
     only : array of bool, optional
         Acquire only these voxels of the grid and return them as rows.
     t2_scale : float
-        Multiplies the T2 of all labelled voxels (muscle): for finding the T2 that gives an apparent T2.
+        Multiplies the T2 of muscle: for finding the T2 that gives an apparent T2.
 
     Returns
     -------
@@ -185,7 +186,7 @@ def acquire_multi_echo(tissues: Tissues, grid: Volume, *, b1, residual_fat, moti
         index = _points(tissues.water, grid, motion, samples, k)[:, chosen]
         water, fat, t2, label = (part[index] for part in parts)
         b1_here = np.clip(b1[:, :, k].ravel()[chosen], B1_GRID[0], B1_GRID[-1])
-        t2 = np.where(label > 0, t2 * np.float32(t2_scale), t2)
+        t2 = np.where((label > 0) & (label < FEMUR["left"]), t2 * np.float32(t2_scale), t2)
         signal = np.zeros((chosen.size, len(times)), np.float32)
         for w, t in zip(water, t2, strict=True):
             wet = np.flatnonzero(w)

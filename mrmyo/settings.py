@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -42,19 +43,21 @@ def read_settings(path) -> Settings:
     Raises
     ------
     SettingsError
-        When the file is not TOML, or names an option that there is not.
+        When the file is not TOML, names an option that there is not, or gives one a value of the wrong kind.
     """
     try:
-        found = tomllib.loads(Path(path).read_text())
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"The settings file {Path(path).name} cannot be read as TOML: {error}.") from error
+        reason = getattr(error, "strerror", None) or error  # the text of an OSError holds the whole path
+        raise SettingsError(f"The settings file {Path(path).name} cannot be read as TOML: {reason}.") from error
     known = {field.name for field in fields(Settings)}
     unknown = sorted(set(found) - known)
     if unknown:
         raise SettingsError(f"Found the settings {unknown}; expected only {sorted(known)}. Remove or rename them.")
     for name, value in found.items():
         listed = name == "segment_on"
-        if not isinstance(value, list if listed else str):
+        fits = isinstance(value, list) and all(isinstance(v, str) for v in value) if listed else isinstance(value, str)
+        if not fits:
             raise SettingsError(f"Found {name} = {value!r}; expected {'a list of texts' if listed else 'a text'}.")
     return Settings(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
@@ -64,15 +67,16 @@ def write_settings(settings: Settings, path) -> None:
     lines = []
     for name, value in asdict(settings).items():
         if value is not None:
-            text = "[" + ", ".join(_quote(v) for v in value) + "]" if isinstance(value, tuple) else _quote(value)
+            text = "[" + ", ".join(_quote(v) for v in value) + "]" if isinstance(value, tuple | list) else _quote(value)
             lines.append(f"{name} = {text}")
     partial = Path(path).with_name(f".{Path(path).name}.partial")
-    partial.write_text("\n".join(lines) + "\n")
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
 def _quote(text):
-    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # a JSON string is a TOML string, save for one control character
+    return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def workspace(root=None) -> Workspace:
         (of the checkout that mrmyo runs from, or of the current folder).
     """
     if root is None:
-        root = os.environ.get("MRMYO_WORKSPACE")
+        root = os.environ.get("MRMYO_WORKSPACE") or None
     if root is None:
         checkout = Path(__file__).resolve().parent.parent
         root = (checkout if (checkout / "notebooks").is_dir() else Path.cwd()) / "results"

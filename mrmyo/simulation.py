@@ -37,7 +37,8 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
     study_dir : path
         Where the DICOM goes: a subfolder for each series. Replaced when it exists.
     truth_dir : path, optional
-        Where the truth goes: label maps on both grids, the noise-free apparent T2 map, ``truth.json``.
+        Where the truth goes, never within `study_dir`: label maps on both grids, the noise-free apparent T2 map,
+        ``truth.json``.
     seed : int
         With the subject's name, decides everything random.
 
@@ -51,6 +52,8 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
     The T2 of the muscle water is found by inverting the forward model once, on noise-free signals and the true mask;
     the pipeline has no part in it.
     """
+    if truth_dir is not None and Path(truth_dir).resolve().is_relative_to(Path(study_dir).resolve()):
+        raise ValueError("Found truth_dir within study_dir, where a pipeline could read it; give a folder elsewhere.")
     rng = np.random.default_rng([seed, zlib.crc32(subject["subject"].encode())])
     target = float(subject["t2_ms"])
     disease = 0.0 if subject["group"] == "HC" else float(np.clip(rng.normal(0.3 + (target - 40) / 60, 0.15), 0.05, 1))
@@ -183,7 +186,7 @@ def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[s
 
 def _spacing(volume):
     """Slice distance and thickness as the headers tell them."""
-    gap = float(volume.spacing_mm[2])
+    gap = round(float(volume.spacing_mm[2]), 4)
     return {"SpacingBetweenSlices": gap, "SliceThickness": float(volume.meta.get("SliceThickness", gap))}
 
 
@@ -191,6 +194,7 @@ def _write_truth(truth_dir, truth, volumes):
     """Label maps, T2 map and figures; ``truth.json`` comes last and says that all is there."""
     truth_dir = Path(truth_dir)
     truth_dir.mkdir(parents=True, exist_ok=True)
+    (truth_dir / "truth.json").unlink(missing_ok=True)  # of an earlier run
     for name, volume in volumes.items():
         write_nifti(volume, truth_dir / f"{name}.nii.gz")
     partial = truth_dir / ".truth.json"

@@ -24,7 +24,7 @@ SOURCE_MM = 0.8  # grid on which the anatomy is cut
 SOURCE = 320
 FINE = 3  # points each way within a pixel, for partial volume
 REUSE = 4  # images shown of one section
-NEGATIVES = 0.06  # share of sections that are no thigh
+NEGATIVES = 0.08  # share of sections that are no thigh
 
 
 def draw_image(rng) -> tuple[np.ndarray, np.ndarray]:
@@ -54,15 +54,31 @@ def draw_section(rng) -> Section:
     size = np.clip(np.exp(rng.normal(np.log(0.97), 0.12)), 0.7, 1.25)
     fat_mm = float(np.clip(np.exp(rng.normal(np.log(11), 0.5)), 3, 32))
     thigh = draw_thigh(rng, size=size, fat_mm=fat_mm, disease=disease)
-    if rng.random() < 0.35:  # dystrophies and late myositis: some muscles all but fat
-        fat = np.where(rng.random(thigh.fat_fraction.size) < rng.uniform(0, 0.9),
-                       rng.uniform(0, 1, thigh.fat_fraction.size), thigh.fat_fraction)
+    if rng.random() < 0.35:  # dystrophies and late myositis: some muscles partly or mostly fat
+        fat = np.where(rng.random(thigh.fat_fraction.size) < rng.uniform(0, 0.7),
+                       rng.beta(1, 1.5, thigh.fat_fraction.size), thigh.fat_fraction)
         thigh = replace(thigh, fat_fraction=fat)
     spare = int(np.clip(SOURCE / 2 - (100 * size + 1.35 * fat_mm) / SOURCE_MM, 0, SOURCE / 4))  # air, not worth cutting
     near = grid[spare:SOURCE - spare]
     section = cut_thigh(thigh, rng.uniform(-0.5, 2.1), *np.meshgrid(near, near, indexing="ij"))
+    if rng.random() < 0.45:
+        section = _wasted(rng, section)
     return Section(*(np.pad(part, spare) for part in
                      (section.labels, section.tissue, section.fat_fraction, section.oedema)))
+
+
+def _wasted(rng, section):
+    """Some muscles shrunk from all sides, fat in the room that they leave: so wasted muscles lie in real thighs."""
+    parts = [part.copy() for part in (section.labels, section.tissue, section.fat_fraction, section.oedema)]
+    share, most = rng.uniform(0.2, 1.0), rng.uniform(0.1, 0.6)
+    for value, box in enumerate(ndimage.find_objects(section.labels, max_label=len(MUSCLES)), start=1):
+        if box is None or rng.random() > share:
+            continue
+        depth = ndimage.distance_transform_edt(np.pad(section.labels[box] == value, 1))[1:-1, 1:-1]
+        gone = (depth > 0) & (depth < rng.uniform(0, most) * depth.max())
+        for part, fill in zip(parts, (0, INTERMUSCULAR, 0.88, 0), strict=True):
+            part[box][gone] = fill
+    return Section(*parts)
 
 
 def _no_thigh(rng, x, y):

@@ -132,13 +132,19 @@ def resample(volume: Volume, like: Volume, *, order: int = 1, fill: float = 0.0)
     order : int
         Spline order: 0 nearest neighbour (labels), 1 linear, 3 cubic.
     fill : float
-        The value outside the field of view.
+        The value outside the field of view, which ends half a voxel beyond the outermost centres; within that half
+        voxel the nearest centres count.
     """
     if volume.array.ndim != 3:
         raise GridError(f"Only 3-D volumes are resampled; found shape {volume.array.shape}. Take one echo first.")
     to_index = np.linalg.inv(volume.affine) @ like.affine
     array = ndimage.affine_transform(
-        volume.array, to_index[:3, :3], to_index[:3, 3], output_shape=like.shape, order=order, cval=fill,
+        volume.array, to_index[:3, :3], to_index[:3, 3], output_shape=like.shape, order=order, mode="nearest",
         output=volume.array.dtype if order == 0 else np.float32,
     )
+    # scipy's own filling begins at the outermost centres, where rounding then decides over a whole slice
+    i, j, k = np.indices(like.shape, sparse=True)
+    for (a, b, c, d), n in zip(to_index[:3], volume.shape, strict=True):
+        place = a * i + b * j + c * k + d
+        array[(place < -0.5 - 1e-6) | (place > n - 0.5 + 1e-6)] = fill
     return like.with_array(array, echo_times_ms=None, meta=volume.meta)

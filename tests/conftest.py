@@ -34,3 +34,14 @@ def system_tool():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def synthetic_study(tmp_path_factory):
+    """One control, simulated once: (study folder, truth folder, the row of the cohort)."""
+    from mrmyo import load_cohort, simulate_study
+
+    row = load_cohort().query("subject == 'SYN-HC-03'").iloc[0].to_dict()
+    root = tmp_path_factory.mktemp("synthetic")
+    simulate_study(row, root / "study", root / "truth")
+    return root / "study", root / "truth", row

@@ -87,6 +87,24 @@ def test_off_centre_and_fine_grid_make_little_difference(thighs, found):
     assert dice(is_muscle(labels), is_muscle(found.array)) > 0.98
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cut_runs_between_the_thighs_under_shading_and_off_centre(seed):
+    rng = np.random.default_rng(seed)
+    anatomy = draw_anatomy(rng, sex="FM"[seed % 2], disease=rng.random(), level=rng.uniform(-0.2, 1.8), length_mm=30,
+                           spacing_mm=(2.6, 2.6, 10.0))
+    shift = int(rng.uniform(-20, 20))
+    tissue, truth = (np.roll(part.array, shift, 0) for part in (anatomy.tissue, anatomy.labels))
+    image = np.array([0, 0.8, 2.5, 0.3, 1, 2.5, 0.03, 2.3, 0.2, 1.8])[tissue]
+    image *= np.exp(rng.normal(0, 0.7) * np.linspace(-1, 1, image.shape[0]))[:, None, None]
+    image = np.hypot(image + rng.normal(0, 0.08, image.shape), rng.normal(0, 0.08, image.shape))
+    volume = Volume(image.astype(np.float32), anatomy.labels.affine)
+    body = segmentation._body(np.moveaxis(volume.array, 2, 0), volume.spacing_mm[:2])
+    cuts = segmentation._sides(body, volume)["left"][:, 1]
+    beyond = sum(((truth[cut:, :, k] > 0) & (truth[cut:, :, k] < 14)).sum() + (truth[:cut, :, k] % 51 > 20).sum()
+                 for k, cut in enumerate(cuts))
+    assert beyond < 0.01 * is_muscle(truth).sum()
+
+
 def test_one_thigh_alone_is_named_by_its_side(thighs, found):
     image, half = thighs[0], thighs[0].shape[0] // 2
     affine = image.affine.copy()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
 from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
-from mrmyo.figures.widgets import browse
+from mrmyo.figures.widgets import browse, turn
 
 __all__ = [
     "COLOURS", "COLUMN_WIDTH_IN", "FigureError", "bland_altman", "browse", "error_parts", "group_strip", "label_colours", "montage", "overlay",
-    "roc_curve", "t2_map",
+    "roc_curve", "t2_map", "turn",
 ]

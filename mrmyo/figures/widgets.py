@@ -1,11 +1,73 @@
-"""A slider over slices, for notebooks."""
+"""Knobs for notebooks: a picture that is drawn anew when a slider is turned."""
 
 from __future__ import annotations
+
+import io
+from collections.abc import Callable
 
 from mrmyo.figures.pictures import overlay, t2_map
 from mrmyo.volume import Volume, to_canonical
 
-__all__ = ["browse"]
+__all__ = ["browse", "turn"]
+
+
+def turn(draw: Callable, *fixed, dpi: int = 100, **options):
+    """Draw with a slider for every option that is given as a range.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns Matplotlib axes or a figure, such as the functions of `mrmyo.figures`.
+    *fixed
+        Positional arguments of `draw`.
+    dpi : int
+    **options
+        Options of `draw`. A tuple ``(low, high, step)`` of numbers becomes a slider, starting in the middle; of whole
+        numbers if all three are. Everything else is passed on.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        The sliders above the picture. Display it.
+    """
+    import ipywidgets
+
+    sliders = {name: _slider(name, value) for name, value in options.items() if _is_range(value)}
+    rest = {name: value for name, value in options.items() if name not in sliders}
+    # an Image widget, not an Output: nothing then depends on which cell the kernel is thought to be in
+    picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+
+    def redraw(_=None):
+        drawn = draw(*fixed, **rest, **{name: slider.value for name, slider in sliders.items()})
+        picture.value = _png(getattr(drawn, "figure", drawn), dpi)
+
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*sliders.values(), picture])
+
+
+def _is_range(value):
+    return isinstance(value, tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+
+
+def _slider(name, limits):
+    import ipywidgets
+
+    low, high, step = limits
+    whole = all(isinstance(v, int) for v in limits)
+    kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+    middle = low + round((high - low) / 2 / step) * step
+    return kind(value=middle, min=low, max=high, step=step, description=name.replace("_", " "), continuous_update=False)
+
+
+def _png(figure, dpi):
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def browse(volume: Volume, labels: Volume | None = None, *, t2: Volume | None = None, style="outline"):
@@ -24,24 +86,15 @@ def browse(volume: Volume, labels: Volume | None = None, *, t2: Volume | None = 
     ipywidgets.VBox
         A slider and the picture. Display it.
     """
-    import ipywidgets
-    import matplotlib.pyplot as plt
 
-    n_slices = to_canonical(volume).shape[2]
-    slider = ipywidgets.IntSlider(value=n_slices // 2, min=0, max=n_slices - 1, description="slice", continuous_update=False)
-    picture = ipywidgets.Output()
+    def draw(*, slice):
+        import matplotlib.pyplot as plt
 
-    def draw(_=None):
         columns = 1 if t2 is None else 2
-        figure, axes = plt.subplots(1, columns, figsize=(6.4 * columns, 3.9), layout="constrained", squeeze=False)
-        overlay(volume, labels, slice_index=slider.value, ax=axes[0, 0], style=style)
+        figure, axes = plt.subplots(1, columns, figsize=(5.8 * columns, 3.4), layout="constrained", squeeze=False)
+        overlay(volume, labels, slice_index=slice, ax=axes[0, 0], style=style)
         if t2 is not None:
-            t2_map(t2, slice_index=slider.value, ax=axes[0, 1])
-        picture.clear_output(wait=True)
-        with picture:
-            plt.show()
-        plt.close(figure)
+            t2_map(t2, slice_index=slice, ax=axes[0, 1])
+        return figure
 
-    slider.observe(draw, names="value")
-    draw()
-    return ipywidgets.VBox([slider, picture])
+    return turn(draw, slice=(0, to_canonical(volume).shape[2] - 1, 1))

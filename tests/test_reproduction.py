@@ -1,0 +1,98 @@
+"""The whole job at its smallest, killed in the middle and run again, with the notebooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from mrmyo.report import compare_roc
+from mrmyo.reproduction import measured_table, reproduce
+from mrmyo.settings import workspace
+
+SUBJECTS = 3
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """A reproduction that was killed once its first subject was done, and then finished."""
+    ws = workspace(tmp_path_factory.mktemp("reproduction"))
+    command = [sys.executable, "-m", "mrmyo", "reproduce", "--out", ws.root, "--subjects", str(SUBJECTS), "--jobs", "2",
+               "--no-notebooks"]
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (done := list(ws.processed.glob("*/done.json"))) and time.monotonic() < deadline:
+        assert process.poll() is None or done, "the reproduction ended before any subject was done"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in ws.processed.glob("*/done.json")}
+    report = reproduce(ws.root, subjects=SUBJECTS, n_jobs=2, progress=False)
+    return ws, report, first
+
+
+def test_resumes_after_a_kill(reproduced):
+    ws, _, first = reproduced
+    assert first
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in first.items())  # not done again
+    summary = pd.read_csv(ws.tables / "summary.csv").set_index("subject").outcome
+    assert {path.parent.name for path in first} == set(summary.index[summary == "kept"])
+    assert set(summary) <= {"kept", "measured"}
+    assert len(summary) == SUBJECTS
+
+
+def test_dicom_is_deleted_once_processed(reproduced):
+    ws, _, _ = reproduced
+    left = [path for path in ws.studies.rglob("*.dcm") if not path.parents[1].name.startswith(".partial")]
+    assert not left
+
+
+def test_report_is_one_file_and_says_what_it_is(reproduced):
+    ws, report, _ = reproduced
+    page = report.read_text()
+    assert "Research use only" in page and "synthetic" in page
+    assert page.count("data:image/png;base64,") >= 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    facts = json.loads((ws.tables / "provenance.json").read_text())
+    assert facts["seed"] and facts["model_hash"] in page and facts["packages"]["numpy"] in page
+
+
+def test_what_three_subjects_cannot_give_is_said(reproduced):
+    measured = measured_table(reproduced[0])
+    assert measured.group.value_counts().to_dict() == {"IIM": 2, "HC": 1}
+    table = compare_roc(measured).set_index("source")
+    through = table.loc["measured through the pipeline"]
+    assert pd.isna(through.auc_low) and "DeLong" in through.note
+    one_group = compare_roc(measured[measured.group == "IIM"]).set_index("source")
+    assert "only the group IIM" in one_group.note["synthetic cohort table"]
+
+
+def test_printed_numbers_stand_beside(reproduced):
+    printed = compare_roc(measured_table(reproduced[0])).iloc[0]
+    assert (printed.auc, printed.cutoff_ms, printed.sensitivity, printed.specificity) == (0.986, 36.4, 0.969, 1.0)
+
+
+def test_notebooks_ran_without_an_error_and_stay_small(reproduced):
+    ws, _, _ = reproduced
+    executed = sorted(ws.notebooks.glob("*.ipynb"))
+    assert [path.name for path in executed] == ["00_tour.ipynb", "06_healthy_vs_iim_roc.ipynb"]
+    for path in executed:
+        assert path.stat().st_size < 1_500_000
+        notebook = nbformat.read(path, as_version=4)
+        assert "widgets" not in notebook.metadata
+        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_measured_table_before_anything_was_measured(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make reproduce"):
+        measured_table(workspace(tmp_path))

@@ -1,0 +1,137 @@
+"""A folder in, rows out; what changed is redone and nothing else; what is bad is said and stops nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrmyo import process_cohort, process_study, read_nifti
+from mrmyo.study import StudyError, load_maps
+from mrmyo.validation import error_by_stage, tolerances
+
+STAGE_FILES = {"segment": "labels_structural.nii.gz", "align": "labels_t2.nii.gz", "fit": "T2map.nii.gz", "measure": "rows.csv"}
+
+
+@pytest.fixture(scope="module")
+def processed(synthetic_study, tmp_path_factory):
+    """The study measured with its automatic mask: (output folder, rows)."""
+    out = tmp_path_factory.mktemp("processed") / "P1"
+    return out, process_study(synthetic_study[0], out, progress=False)
+
+
+def whole(rows):
+    return rows[(rows.muscle == "whole muscle") & (rows.side == "both")].t2_ms.item()
+
+
+def stamps(out):
+    return {name: (out / file).stat().st_mtime_ns for name, file in STAGE_FILES.items() if (out / file).exists()}
+
+
+def test_true_mask_gives_the_true_t2(synthetic_study, tmp_path):
+    study, truth, _ = synthetic_study
+    rows = process_study(study, tmp_path / "P1", labels=truth / "labels_in_phase.nii.gz", progress=False)
+    expected = json.loads((truth / "truth.json").read_text())["t2_apparent_ms"]
+    # what is left is noise, and the patient's movement between the series
+    assert whole(rows) == pytest.approx(expected, abs=0.6)
+    assert set(rows.subject) == {"P1"}
+    assert rows["mask"].str.startswith("reviewed").all()
+    parts = error_by_stage(tmp_path / "P1", truth)
+    assert parts["dice_whole"] == 1
+    assert abs(parts["error_mask_ms"]) < 0.05
+    assert parts["error_ms"] == pytest.approx(whole(rows) - expected, abs=1e-3)
+
+
+def test_parts_of_the_error_add_up(processed, synthetic_study):
+    parts = error_by_stage(processed[0], synthetic_study[1])
+    total = parts["error_fit_ms"] + parts["error_alignment_ms"] + parts["error_mask_ms"]
+    assert total == pytest.approx(parts["error_ms"], abs=1e-9)
+    assert parts["dice_whole"] > 0.9  # an untrained or mirrored network stays far below
+    table = tolerances(pd.DataFrame([parts, {**parts, "group": "IIM", "error_ms": parts["error_ms"] + 1}]))
+    gap = table.set_index("group").loc["IIM minus HC"]
+    assert gap.error_mean_ms == pytest.approx(1.0)
+    assert not gap.within_goal
+
+
+def test_nothing_is_redone_without_need(processed, synthetic_study):
+    out, rows = processed
+    before = stamps(out)
+    again = process_study(synthetic_study[0], out, progress=False)
+    assert stamps(out) == before
+    pd.testing.assert_frame_equal(again, rows)
+
+
+def test_a_reviewed_mask_reruns_alignment_and_measurement_only(processed, synthetic_study, tmp_path):
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    before = stamps(out)
+    mask = read_nifti(out / "mask.nii.gz")
+    smaller = np.where(mask.array == 1, 0, mask.array).astype(np.uint8)  # the reviewer erases the left vastus lateralis
+    rows = process_study(synthetic_study[0], out, labels=mask.with_array(smaller), progress=False)
+    changed = {name for name, stamp in stamps(out).items() if stamp != before[name]}
+    assert changed == {"align", "measure"}
+    assert not ((rows.side == "left") & (rows.abbreviation == "VL")).any()
+
+
+def test_rows_do_not_depend_on_the_truth(processed, synthetic_study, tmp_path):
+    study, truth, _ = synthetic_study
+    hidden = truth.with_name("hidden")
+    truth.rename(hidden)
+    try:
+        rows = process_study(study, tmp_path / "P1", progress=False)
+    finally:
+        hidden.rename(truth)
+    assert (tmp_path / "P1" / "rows.csv").read_bytes() == (processed[0] / "rows.csv").read_bytes()
+    assert len(rows) == len(processed[1])
+
+
+def test_maps_come_back_in_milliseconds(processed):
+    maps = load_maps(processed[0])
+    stored = read_nifti(processed[0] / "T2map.nii.gz")
+    assert stored.meta["Units"] == "s"
+    np.testing.assert_allclose(maps.t2_ms, stored.array * 1000, rtol=1e-6)
+
+
+def test_outputs_name_no_identity(processed):
+    for path in processed[0].iterdir():
+        assert b"SYNTHETIC^" not in path.read_bytes(), path.name
+        assert b"SYN-HC-03" not in path.read_bytes(), path.name
+
+
+def test_a_page_for_the_reader(processed):
+    page = (processed[0] / "quality.html").read_text()
+    assert "Research use only" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page  # nothing is fetched
+
+
+def test_incomplete_study_is_refused_in_words(synthetic_study, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(synthetic_study[0] / "02_in_phase", study / "02_in_phase")
+    with pytest.raises(StudyError, match=r"in_phase.*multi-echo"):
+        process_study(study, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "rows.csv").exists()
+
+
+def test_mask_of_another_grid_is_refused(synthetic_study, tmp_path):
+    labels = read_nifti(synthetic_study[1] / "labels_t2.nii.gz")
+    with pytest.raises(StudyError, match="structural"):
+        process_study(synthetic_study[0], tmp_path / "out", labels=labels, progress=False)
+
+
+def test_one_bad_study_does_not_stop_the_others(synthetic_study, tmp_path):
+    bad = tmp_path / "Doe_Jane"
+    bad.mkdir()
+    (bad / "notes.txt").write_text("not an image")
+    rows = process_cohort([synthetic_study[0], bad], tmp_path / "out", n_jobs=1, progress=False)
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv", keep_default_na=False)
+    assert sorted(summary.outcome) == ["failed", "measured"]
+    assert summary.reason[summary.outcome == "failed"].str.len().item() > 20
+    assert rows.subject.nunique() == 1
+    assert not [p for p in (tmp_path / "out").rglob("*") if "Doe" in p.name]
+    assert b"Doe" not in (tmp_path / "out" / "summary.csv").read_bytes()
+    with pytest.raises(StudyError, match="None of the 1 studies"):
+        process_cohort({"A": bad}, tmp_path / "other", n_jobs=1, progress=False)

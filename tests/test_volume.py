@@ -1,0 +1,184 @@
+"""Volumes know their place: grids compared, axes turned, positions sampled as SimpleITK samples them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mrmyo.volume import GridError, Volume, axis_codes, resample, same_grid, to_canonical
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+def oblique(rng, *, spread_deg=40.0) -> np.ndarray:
+    """A random affine: any order and direction of the axes, then tilted."""
+    axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    turn = Rotation.from_rotvec(np.deg2rad(spread_deg) * rng.uniform(-1, 1, 3)).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ axes @ np.diag(rng.uniform(0.7, 3.0, 3))
+    affine[:3, 3] = rng.normal(0, 30, 3)
+    return affine
+
+
+def centred(affine, shape, centre=(0.0, 0.0, 0.0)) -> np.ndarray:
+    affine = affine.copy()
+    affine[:3, 3] = np.asarray(centre) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def positions(volume) -> np.ndarray:
+    """RAS position of every voxel, (i, j, k, 3), one at a time."""
+    out = np.empty((*volume.shape, 3))
+    for index in np.ndindex(*volume.shape):
+        out[index] = volume.affine[:3, :3] @ index + volume.affine[:3, 3]
+    return out
+
+
+def as_itk(sitk, volume):
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((RAS_TO_LPS @ volume.affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin((RAS_TO_LPS @ volume.affine[:3, 3]).tolist())
+    return image
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_resample_agrees_with_simpleitk_on_oblique_grids(order, seed):
+    sitk = pytest.importorskip("SimpleITK")
+    rng = np.random.default_rng(seed)
+    shape, other = (11, 9, 7), (13, 8, 10)
+    volume = Volume(rng.normal(size=shape).astype(np.float32), centred(oblique(rng), shape))
+    like = Volume(np.zeros(other), centred(oblique(rng), other, rng.normal(0, 3, 3)))
+    how = sitk.sitkNearestNeighbor if order == 0 else sitk.sitkLinear
+    expected = sitk.Resample(as_itk(sitk, volume), as_itk(sitk, like), sitk.Transform(), how, -7.0)
+    expected = sitk.GetArrayFromImage(expected).T
+    assert 0.1 < (expected == -7).mean() < 0.95, "the grids should overlap in part"
+    found = resample(volume, like, order=order, fill=-7)
+    np.testing.assert_allclose(found.array, expected, atol=2e-5)
+    assert same_grid(found, like)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_resampling_onto_its_own_grid_changes_nothing_not_even_at_the_border(order):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        volume = Volume(rng.normal(size=(6, 5, 4)).astype(np.float32), oblique(rng))
+        np.testing.assert_allclose(resample(volume, volume, order=order, fill=9).array, volume.array, atol=1e-4)
+
+
+def test_the_field_of_view_ends_half_a_voxel_beyond_the_outermost_centres():
+    volume = Volume(np.arange(1, 5, dtype=np.float32).reshape(4, 1, 1), np.diag([2.0, 1, 1, 1]))
+    like = Volume(np.zeros((6, 1, 1)), np.array([[1.96, 0, 0, -1.9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    places = [-0.95, 0.03, 1.01, 1.99, 2.97, 3.95]  # in voxels of the volume
+    expected = [-1, *np.interp(places[1:5], range(4), range(1, 5)), -1]
+    np.testing.assert_allclose(resample(volume, like, fill=-1).array.ravel(), expected, atol=1e-5)
+    nearer = like.with_array(like.array, affine=like.affine + np.array([[0, 0, 0, 1.0], *[[0] * 4] * 3]))
+    assert resample(volume, nearer, fill=-1).array[0, 0, 0] == 1.0  # 0.45 voxels out: the first voxel still
+
+
+def test_cubic_is_nearer_to_a_smooth_function_than_linear():
+    shape = (24, 22, 20)
+    volume = Volume(np.zeros(shape), centred(np.diag([2.0, 2.0, 2.0, 1]), shape))
+    volume = volume.with_array(np.exp(-(positions(volume) ** 2).sum(-1) / 2 / 6**2))
+    like = Volume(np.zeros((9, 9, 9)), centred(oblique(np.random.default_rng(5)), (9, 9, 9)))
+    truth = np.exp(-(positions(like) ** 2).sum(-1) / 2 / 6**2)
+    cubic, linear = (np.abs(resample(volume, like, order=order).array - truth).max() for order in (3, 1))
+    assert cubic < 1e-3 < linear
+
+
+def test_resample_keeps_labels_whole_and_refuses_echoes():
+    rng = np.random.default_rng(0)
+    labels = Volume(rng.integers(0, 53, (5, 5, 5)).astype(np.uint8), np.eye(4), meta={"Modality": "MR"})
+    like = Volume(np.zeros((4, 4, 4, 2)), np.diag([1.1, 1.1, 1.1, 1]), (10.0, 20.0))
+    before = labels.array.copy()
+    found = resample(labels, like, order=0)
+    assert found.array.dtype == np.uint8 and found.array.shape == (4, 4, 4) and found.echo_times_ms is None
+    assert set(np.unique(found.array)) <= set(np.unique(labels.array)) and found.meta["Modality"] == "MR"
+    np.testing.assert_array_equal(labels.array, before)
+    with pytest.raises(GridError, match="Take one echo"):
+        resample(like, labels)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))), ids=str)
+def test_to_canonical_moves_no_voxel(axes):
+    for signs in itertools.product([-1, 1], repeat=3):
+        tilt = Rotation.from_rotvec([0.2, -0.1, 0.15]).as_matrix()
+        affine = np.eye(4)
+        affine[:3, :3] = tilt @ np.eye(3)[list(axes)].T @ np.diag(np.array(signs) * [1.0, 2.0, 3.0])
+        affine[:3, 3] = [5, -6, 7]
+        volume = Volume(np.arange(24.0).reshape(2, 3, 4), affine, meta={"EchoTime": 1.0})
+        found = to_canonical(volume)
+        assert axis_codes(found.affine) == "RAS" and found.meta == volume.meta
+        where = dict(zip(volume.array.ravel(), positions(volume).reshape(-1, 3), strict=True))
+        for value, place in zip(found.array.ravel(), positions(found).reshape(-1, 3), strict=True):
+            np.testing.assert_allclose(place, where[value], atol=1e-9)
+        np.testing.assert_array_equal(volume.array, np.arange(24.0).reshape(2, 3, 4))
+
+
+def test_to_canonical_keeps_echoes_last():
+    array = np.arange(48.0).reshape(2, 3, 4, 2)
+    found = to_canonical(Volume(array, np.diag([-1.0, -1, 1, 1]), (10, 20)))
+    np.testing.assert_array_equal(found.array, array[::-1, ::-1])
+    assert found.echo_times_ms == (10.0, 20.0)
+
+
+def test_axis_codes_name_where_an_axis_leads():
+    assert axis_codes(np.diag([-1.0, -2, 3, 1])) == "LPS"
+    sagittal = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    assert axis_codes(sagittal) == "AIR"
+
+
+def test_same_grid_holds_every_corner_to_the_tolerance():
+    def moved(change, shape=(101, 5, 5)):
+        return Volume(np.zeros(shape), np.eye(4) + change)
+
+    a = moved(0)
+    shift, stretch = np.zeros((4, 4)), np.zeros((4, 4))
+    shift[1, 3], stretch[0, 0] = 1, 1
+    assert same_grid(a, moved(0.009 * shift)) and not same_grid(a, moved(0.011 * shift))
+    # 100 steps away a hundredth of the error is too much already
+    assert same_grid(a, moved(0.9e-4 * stretch)) and not same_grid(a, moved(1.1e-4 * stretch))
+    assert same_grid(a, moved(0.5 * shift), tolerance_mm=0.6)
+    assert not same_grid(a, moved(0, shape=(101, 5, 4)))
+    assert same_grid(a, Volume(np.zeros((101, 5, 5, 3)), np.eye(4)))  # echoes have no place of their own
+
+
+def test_the_slice_axis_is_the_widest_spacing_and_k_when_in_doubt():
+    assert [Volume(np.zeros((2, 2, 2)), np.diag([*s, 1])).slice_axis for s in ([1, 1, 6], [6, 1, 1], [1, 1, 1],
+                                                                               [1.04, 1, 1])] == [2, 0, 2, 2]
+
+
+def test_one_echo_of_many():
+    volume = Volume(np.arange(16.0).reshape(2, 2, 2, 2), np.eye(4), (10, 20))
+    second = volume.echo(1)
+    assert second.echo_times_ms == (20.0,) and second.shape == volume.shape
+    np.testing.assert_array_equal(second.array, volume.array[..., 1])
+    with pytest.raises(GridError, match="no echoes"):
+        second.echo(0)
+
+
+@pytest.mark.parametrize(("array", "affine", "times", "message"), [
+    (np.zeros((2, 2)), np.eye(4), None, "3 axes"),
+    (np.zeros((2, 2, 2)), np.eye(3), None, r"\(4, 4\)"),
+    (np.zeros((2, 2, 2)), np.diag([1.0, 1, 0, 1]), None, "invertible"),
+    (np.zeros((2, 2, 2)), np.diag([1.0, 1, np.nan, 1]), None, "finite"),
+    (np.zeros((2, 2, 2, 3)), np.eye(4), (10, 20), "2 echo times for 3"),
+    (np.zeros((2, 2, 2)), np.eye(4), (10, 20), "2 echo times for 1"),
+])
+def test_a_volume_that_makes_no_sense_is_refused(array, affine, times, message):
+    with pytest.raises(GridError, match=message):
+        Volume(array, affine, times)
+
+
+def test_the_affine_is_a_copy_that_nobody_can_write_to():
+    affine = np.eye(4)
+    volume = Volume(np.zeros((2, 2, 2)), affine)
+    affine[0, 3] = 99
+    assert volume.affine[0, 3] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        volume.affine[0, 3] = 1
