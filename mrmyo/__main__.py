@@ -76,8 +76,14 @@ def _parser():
 def _run(arguments):
     from mrmyo import process_study
 
-    rows = process_study(arguments.folder, arguments.out, arguments.labels, subject=arguments.subject, model=arguments.model,
-                         settings=_settings(arguments))
+    rows = process_study(
+        arguments.folder,
+        arguments.out,
+        arguments.labels,
+        subject=arguments.subject,
+        model=arguments.model,
+        settings=_settings(arguments),
+    )
     _tell(rows)
     print(f"\nEverything is in {arguments.out}; look at {arguments.out / 'quality.html'}. Research use only.")
 
@@ -125,13 +131,17 @@ def _t2(arguments):
         try:
             times = [float(part) for part in arguments.echo_times.split(",")]
         except ValueError:
-            raise ValueError(f"Found --echo-times {arguments.echo_times}; expected numbers in ms, such as 10,20,30.") from None
+            raise ValueError(
+                f"Found --echo-times {arguments.echo_times}; expected numbers in ms, such as 10,20,30."
+            ) from None
     volume = _image(arguments.image, ("multi_echo",), times)
     maps = fit_t2(volume, times if volume.echo_times_ms is None else None)
     _prepare(arguments.out)
     write_t2map(maps.volume("t2_ms"), arguments.out)
     low, middle, high = np.nanpercentile(maps.t2_ms, [5, 50, 95])
-    counts = ", ".join(f"{int((maps.status == i).sum())} {name}" for i, name in enumerate(STATUS) if (maps.status == i).any())
+    counts = ", ".join(
+        f"{int((maps.status == i).sum())} {name}" for i, name in enumerate(STATUS) if (maps.status == i).any()
+    )
     print(f"T2 of the fitted voxels: median {middle:.1f} ms, 5–95 % {low:.1f}–{high:.1f} ms. Voxels: {counts}.")
 
 
@@ -170,8 +180,13 @@ def _simulate(arguments):
 def _reproduce(arguments):
     from mrmyo.reproduction import reproduce
 
-    report = reproduce(arguments.out, subjects=arguments.subjects, keep_dicom=arguments.keep_dicom, n_jobs=arguments.jobs,
-                       notebooks=not arguments.no_notebooks)
+    report = reproduce(
+        arguments.out,
+        subjects=arguments.subjects,
+        keep_dicom=arguments.keep_dicom,
+        n_jobs=arguments.jobs,
+        notebooks=not arguments.no_notebooks,
+    )
     print(f"The report is {report}. Research use only; all data in it are synthetic.")
 
 

@@ -177,7 +177,9 @@ def cut_thigh(thigh: Thigh, level: float, x_mm, y_mm) -> Section:
     z = level * thigh.mm_per_level
     radius, harmonics, femur_at, components = _level_row(thigh, level)
     step = float(abs(x_mm[1, 0] - x_mm[0, 0])) or 1.0
-    phase = np.tensordot(np.stack([x_mm, y_mm, np.full_like(x_mm, z)], -1), thigh.waves[:, 2:5].T, 1) + thigh.waves[:, 5]
+    phase = (
+        np.tensordot(np.stack([x_mm, y_mm, np.full_like(x_mm, z)], -1), thigh.waves[:, 2:5].T, 1) + thigh.waves[:, 5]
+    )
     wave = np.sin(phase)
     x, y = x_mm + wave @ thigh.waves[:, 0], y_mm + wave @ thigh.waves[:, 1]
 
@@ -283,8 +285,12 @@ def draw_anatomy(rng, *, sex="F", disease=0.0, level=0.75, length_mm=174.0, spac
     """
     size = {"F": 0.92, "M": 1.0}[sex] * np.exp(rng.normal(0, 0.05)) * (1 - 0.06 * disease)
     fat_mm = np.exp(rng.normal(np.log({"F": 15.0, "M": 8.0}[sex]), 0.3))
-    thighs = {side: draw_thigh(rng, size=size * np.exp(rng.normal(0, 0.012)), fat_mm=fat_mm * np.exp(rng.normal(0, 0.04)),
-                               disease=disease) for side in ("left", "right")}
+    thighs = {
+        side: draw_thigh(
+            rng, size=size * np.exp(rng.normal(0, 0.012)), fat_mm=fat_mm * np.exp(rng.normal(0, 0.04)), disease=disease
+        )
+        for side in ("left", "right")
+    }
     shared = thighs["left"]  # the two sides of one person resemble each other
     thighs["right"] = _resemble(thighs["right"], shared)
     shape = [round(f / s) for f, s in zip((*field_mm, length_mm), spacing_mm, strict=True)]

@@ -44,7 +44,7 @@ def t2_by_muscle(maps: T2Maps, labels: Volume):
     place = Volume(maps.t2_ms, maps.affine)
     if not same_grid(place, labels):
         raise GridError(
-            f"The T2 map has shape {place.shape}, the labels {labels.shape}, or their positions differ; expected one grid. "
+            f"The T2 map has shape {place.shape}, the labels {labels.shape}, or they lie apart; expected one grid. "
             "Carry the labels over with mrmyo.align first."
         )
     table = label_table()
@@ -98,10 +98,19 @@ def dice_by_muscle(labels: Volume, reference: Volume):
     import pandas as pd
 
     if not same_grid(labels, reference):
-        raise GridError(f"Found masks of shape {labels.shape} and {reference.shape}, or at other places; expected one grid.")
+        raise GridError(
+            f"Found masks of shape {labels.shape} and {reference.shape}, or at other places; expected one grid."
+        )
     table = label_table()
-    rows = [{"side": e.side, "muscle": e.name, "abbreviation": e.abbreviation,
-             "dice": dice(labels.array == e.value, reference.array == e.value)} for e in table[table.is_muscle].itertuples()]
+    rows = [
+        {
+            "side": e.side,
+            "muscle": e.name,
+            "abbreviation": e.abbreviation,
+            "dice": dice(labels.array == e.value, reference.array == e.value),
+        }
+        for e in table[table.is_muscle].itertuples()
+    ]
     rows.append({"side": "both", "muscle": WHOLE_MUSCLE, "abbreviation": "ALL",
                  "dice": dice(is_muscle(labels.array), is_muscle(reference.array))})
     return pd.DataFrame(rows).dropna(subset="dice").reset_index(drop=True)

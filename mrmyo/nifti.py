@@ -14,7 +14,15 @@ from mrmyo.volume import Volume
 __all__ = ["NiftiError", "read_nifti", "read_t2map", "write_nifti", "write_t2map"]
 
 _TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-_PLAIN_FACTS = ("MagneticFieldStrength", "FlipAngle", "SliceThickness", "Units", "Manufacturer", "ManufacturersModelName", "ScanningSequence")
+_PLAIN_FACTS = (
+    "MagneticFieldStrength",
+    "FlipAngle",
+    "SliceThickness",
+    "Units",
+    "Manufacturer",
+    "ManufacturersModelName",
+    "ScanningSequence",
+)
 _DICOM_NAMES = {"ManufacturersModelName": "ManufacturerModelName"}  # BIDS spells this one differently
 _SECONDS = {"RepetitionTimeExcitation": "RepetitionTime", "InversionTime": "InversionTime"}  # BIDS: DICOM
 _OURS = ("EchoTime", *_PLAIN_FACTS, *_SECONDS)

@@ -57,9 +57,15 @@ def record(**facts) -> dict:
     -------
     dict
     """
-    return {"mrmyo": _version("mrmyo"), "commit": _commit(), "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}", "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "packages": {name: _version(name) for name in PACKAGES}, **{k: _plain(v) for k, v in facts.items()}}
+    return {
+        "mrmyo": _version("mrmyo"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **{k: _plain(v) for k, v in facts.items()},
+    }
 
 
 def _version(name):

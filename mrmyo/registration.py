@@ -64,7 +64,7 @@ def align(labels: Volume, *, moving: Volume, fixed: Volume, refine: bool = False
         raise RegistrationError("Found refine=True; this version aligns by DICOM orientation only. Use refine=False.")
     if not same_grid(labels, moving):
         raise RegistrationError(
-            f"The labels have shape {labels.shape}, the image they belong to {moving.shape}, or their positions differ; "
+            f"The labels have shape {labels.shape}, the image they belong to {moving.shape}, or they lie apart; "
             "expected one grid. Pass the image that the mask was drawn on."
         )
     frames = [volume.meta.get("FrameOfReferenceUID") for volume in (moving, fixed)]

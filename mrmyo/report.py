@@ -34,10 +34,18 @@ def compare_roc(measured):
     import pandas as pd
 
     n = measured.group.value_counts()
-    rows = [{"source": "printed in the paper", "n_positive": 64, "n_negative": 10, "auc": printed("AUC", "IIM vs HC", "auc"),
-             "cutoff_ms": printed("T2 cutoff", "IIM vs HC", "cutoff"),
-             "sensitivity": printed("sensitivity at 36.4", "IIM", "proportion") / 100,
-             "specificity": printed("specificity at 36.4", "HC", "proportion") / 100, "note": ""}]
+    rows = [
+        {
+            "source": "printed in the paper",
+            "n_positive": 64,
+            "n_negative": 10,
+            "auc": printed("AUC", "IIM vs HC", "auc"),
+            "cutoff_ms": printed("T2 cutoff", "IIM vs HC", "cutoff"),
+            "sensitivity": printed("sensitivity at 36.4", "IIM", "proportion") / 100,
+            "specificity": printed("specificity at 36.4", "HC", "proportion") / 100,
+            "note": "",
+        }
+    ]
     for source, score in (("synthetic cohort table", "t2_ms"), ("measured through the pipeline", "t2_measured_ms")):
         row = {"source": source, "n_positive": int(n.get("IIM", 0)), "n_negative": int(n.get("HC", 0))}
         if len(n) < 2:
@@ -87,9 +95,11 @@ def _summary(ws, measured):
 
     outcomes = pd.read_csv(ws.tables / "summary.csv", keep_default_na=False)
     failed = outcomes[outcomes.outcome == "failed"]
-    text = [f"<p>{len(measured)} synthetic subjects were scanned by a synthetic scanner, their DICOM read back, segmented, "
-            "aligned, fitted and measured. The cohort is calibrated to the numbers that the paper prints; it contains no "
-            "patient.</p>"]
+    text = [
+        f"<p>{len(measured)} synthetic subjects were scanned by a synthetic scanner, their DICOM read back, segmented, "
+        "aligned, fitted and measured. The cohort is calibrated to the numbers that the paper prints; it contains no "
+        "patient.</p>"
+    ]
     if len(failed):
         text.append(f"<p><b>{len(failed)} could not be measured:</b></p>" + table_html(failed))
     return "\n".join(text)
@@ -103,14 +113,22 @@ def _roc_section(ws, measured):
     parts = ["<h2>Healthy controls against patients</h2>", table_html(_roc_shown(table))]
     parts += [f"<p>{html.escape(row.source)}: {html.escape(row.note)}</p>" for row in table.itertuples() if row.note]
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.9), layout="constrained")
-    figures.group_strip(measured, value="t2_measured_ms", ax=axes[1], cutoff=printed("T2 cutoff", "IIM vs HC", "cutoff"),
-                        synthetic=True)
+    figures.group_strip(
+        measured, value="t2_measured_ms", ax=axes[1], cutoff=printed("T2 cutoff", "IIM vs HC", "cutoff"), synthetic=True
+    )
     if measured.group.nunique() == 2:
         figures.roc_curve(measured, score="t2_measured_ms", ax=axes[0], synthetic=True)
     else:
         axes[0].text(0.5, 0.5, "no ROC from one group", ha="center")
-    parts.append(_figure(ws, figure, "roc", "Left: ROC of the measured T2. Right: measured T2 by group; the line is the cutoff "
-                                            "that the paper prints. Synthetic data."))
+    parts.append(
+        _figure(
+            ws,
+            figure,
+            "roc",
+            "Left: ROC of the measured T2. Right: measured T2 by group; the line is the cutoff "
+            "that the paper prints. Synthetic data.",
+        )
+    )
     return "\n".join(parts)
 
 
@@ -123,10 +141,19 @@ def _roc_shown(table):
         interval = f" ({low:.{digits}f}–{high:.{digits}f})" if pd.notna(low) else ""
         return f"{row[name]:.{digits}f}{interval}" if pd.notna(row[name]) else None
 
-    return pd.DataFrame([{
-        "source": row["source"], "IIM / HC": f"{row['n_positive']} / {row['n_negative']}", "AUC (95 % interval)": cell(row, "auc"),
-        "cutoff (ms)": cell(row, "cutoff_ms", 1), "sensitivity (95 %)": cell(row, "sensitivity"),
-        "specificity (95 %)": cell(row, "specificity")} for row in table.to_dict("records")])
+    return pd.DataFrame(
+        [
+            {
+                "source": row["source"],
+                "IIM / HC": f"{row['n_positive']} / {row['n_negative']}",
+                "AUC (95 % interval)": cell(row, "auc"),
+                "cutoff (ms)": cell(row, "cutoff_ms", 1),
+                "sensitivity (95 %)": cell(row, "sensitivity"),
+                "specificity (95 %)": cell(row, "specificity"),
+            }
+            for row in table.to_dict("records")
+        ]
+    )
 
 
 def _tolerances_shown(table):
@@ -152,18 +179,29 @@ def _accuracy_section(ws, errors):
     limits.to_csv(ws.tables / "bland_altman.csv", index=False)
     tolerance = pd.read_csv(ws.tables / "tolerances.csv")
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.7), layout="constrained")
-    figures.bland_altman(errors, measured="t2_measured_ms", reference="t2_apparent_ms", by="group", ax=axes[0], synthetic=True)
+    figures.bland_altman(
+        errors, measured="t2_measured_ms", reference="t2_apparent_ms", by="group", ax=axes[0], synthetic=True
+    )
     figures.error_parts(errors, ax=axes[1], synthetic=True)
-    return "\n".join([
-        "<h2>How near the measurement comes to the truth</h2>",
-        "<p>The truth is the noise-free mono-exponential T2 of the true muscle, under each scan's own B1, slice profile and "
-        "residual fat. The goals: mean error within 0.3 ms, SD within 0.4 ms, patients minus controls within 0.3 ms.</p>",
-        "<p>Mean error ± SD in ms, by the stage that causes it:</p>", table_html(_tolerances_shown(tolerance), digits=3),
-        "<h3>Limits of agreement (ms)</h3>",
-        table_html(limits[["group", "n", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"]]),
-        _figure(ws, figure, "accuracy", "Left: Bland–Altman plot of measured against true apparent T2. Right: what the fit "
-                "(noise), the alignment (the patient moved between the series) and the mask each add. Synthetic data."),
-    ])
+    return "\n".join(
+        [
+            "<h2>How near the measurement comes to the truth</h2>",
+            "<p>The truth is the noise-free mono-exponential T2 of the true muscle, under each scan's own B1, slice "
+            "profile and residual fat. The goals: mean error within 0.3 ms, SD within 0.4 ms, patients minus controls "
+            "within 0.3 ms.</p>",
+            "<p>Mean error ± SD in ms, by the stage that causes it:</p>",
+            table_html(_tolerances_shown(tolerance), digits=3),
+            "<h3>Limits of agreement (ms)</h3>",
+            table_html(limits[["group", "n", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"]]),
+            _figure(
+                ws,
+                figure,
+                "accuracy",
+                "Left: Bland–Altman plot of measured against true apparent T2. Right: what the fit "
+                "(noise), the alignment (the patient moved between the series) and the mask each add. Synthetic data.",
+            ),
+        ]
+    )
 
 
 def _example_section(ws, errors):

@@ -149,8 +149,13 @@ def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[
     environment = {**os.environ, "MRMYO_WORKSPACE": str(ws.root.resolve())}
     for path in track(sorted(folder.glob("[0-9]*.ipynb")), label="notebooks", show=progress):
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
-                                extra_arguments=["--log-level=40"])
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            extra_arguments=["--log-level=40"],
+        )
         client.execute(env=environment)
         notebook.metadata.pop("widgets", None)  # the state of widgets would add megabytes to every notebook
         target = ws.notebooks / path.name

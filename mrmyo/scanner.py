@@ -19,8 +19,19 @@ from mrmyo.epg import lookup, signal_table, slice_profile
 from mrmyo.labels import FEMUR
 from mrmyo.volume import Volume
 
-__all__ = ["DIXON", "MULTI_ECHO", "Tissues", "acquire_dixon", "acquire_multi_echo", "add_noise", "dixon_series", "rigid",
-           "smooth_field", "stack", "tissues_of"]
+__all__ = [
+    "DIXON",
+    "MULTI_ECHO",
+    "Tissues",
+    "acquire_dixon",
+    "acquire_multi_echo",
+    "add_noise",
+    "dixon_series",
+    "rigid",
+    "smooth_field",
+    "stack",
+    "tissues_of",
+]
 
 # The protocol of the paper (3 T). The matrix of the multi-echo series is the acquired one; nothing is interpolated.
 MULTI_ECHO = {
@@ -110,7 +121,9 @@ def smooth_field(grid: Volume, rng, *, mean, sd) -> np.ndarray:
     """A field that varies slowly over the grid: a random quadratic of the position, of the given mean and SD."""
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in grid.shape], indexing="ij", sparse=True)
     a = rng.normal(size=8)
-    field = a[0] * x + a[1] * y + 0.5 * a[2] * z + a[3] * x * x + a[4] * y * y + a[5] * x * y + a[6] * np.cos(4 * x + a[7])
+    field = (
+        a[0] * x + a[1] * y + 0.5 * a[2] * z + a[3] * x * x + a[4] * y * y + a[5] * x * y + a[6] * np.cos(4 * x + a[7])
+    )
     return (mean + sd * (field - field.mean()) / field.std()).astype(np.float32)
 
 
@@ -123,7 +136,9 @@ def _points(volume, grid, motion, samples, k):
     extent = (1, 1, grid.meta["SliceThickness"] / grid.spacing_mm[2])
     i, j = (np.arange(n, dtype=np.float32) for n in grid.shape[:2])
     rows = []
-    for offset in itertools.product(*[((np.arange(n) + 0.5) / n - 0.5) * e for n, e in zip(samples, extent, strict=True)]):
+    for offset in itertools.product(
+        *[((np.arange(n) + 0.5) / n - 0.5) * e for n, e in zip(samples, extent, strict=True)]
+    ):
         start = to_index[:3, :3] @ (np.array(offset) + [0, 0, k]) + to_index[:3, 3]
         flat, inside = 0, True
         for a, n in enumerate(volume.shape):
@@ -137,7 +152,9 @@ def _points(volume, grid, motion, samples, k):
 @lru_cache(maxsize=8)
 def _tables(spacing_ms, n_echoes, t1_scale):
     """Signal of water by T2 and B1 and of fat by B1, with the slice profile resolved."""
-    profile = slice_profile(n_positions=11, refocusing_width_ratio=1.8)  # wider, as vendors do against stimulated echoes
+    profile = slice_profile(
+        n_positions=11, refocusing_width_ratio=1.8
+    )  # wider, as vendors do against stimulated echoes
     options = {"echo_spacing_ms": spacing_ms, "n_echoes": n_echoes, "profile": profile}
     t1 = t1_scale * (1400 + 9 * (T2_GRID_MS - 30))  # oedema lengthens T1 as well
     water = signal_table(T2_GRID_MS, B1_GRID, t1_ms=t1, **options)

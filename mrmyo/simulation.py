@@ -79,12 +79,21 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
 
     _write_study(study_dir, subject, grid.with_array(signal * (1000 / level), echo_times_ms=_times()),
                  {name: dixon_grid.with_array(image) for name, image in dixon.items()})
-    truth = {"subject": subject["subject"], "group": subject["group"], "t2_apparent_ms": apparent["mean"],
-             "t2_water_ms": _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"]), "n_muscle_voxels": int(muscle.sum()),
-             "seed": seed, "disease": disease, **{k: np.asarray(v).tolist() for k, v in scan.items()}}
+    truth = {
+        "subject": subject["subject"],
+        "group": subject["group"],
+        "t2_apparent_ms": apparent["mean"],
+        "t2_water_ms": _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"]),
+        "n_muscle_voxels": int(muscle.sum()),
+        "seed": seed,
+        "disease": disease,
+        **{k: np.asarray(v).tolist() for k, v in scan.items()},
+    }
     if truth_dir is not None:
         in_phase_labels = carry(anatomy.labels, dixon_grid)
-        _write_truth(truth_dir, truth, {"labels_t2": labels, "labels_in_phase": in_phase_labels, "t2_apparent": apparent["map"]})
+        _write_truth(
+            truth_dir, truth, {"labels_t2": labels, "labels_in_phase": in_phase_labels, "t2_apparent": apparent["map"]}
+        )
     return truth
 
 
@@ -94,8 +103,12 @@ def _times():
 
 def _draw_scan(rng):
     """What varies from scan to scan: B1 and T1, noise, and how the patient moved before the multi-echo series."""
-    return {"b1_mean": float(np.clip(rng.normal(0.90, 0.05), 0.75, 1.05)), "t1_scale": float(np.round(rng.normal(1, 0.08), 2)),
-            "snr": float(rng.uniform(55, 80)), "motion": scanner.rigid(rng.normal(0, [0.4, 0.4, 0.8]), rng.normal(0, 0.2, 3))}
+    return {
+        "b1_mean": float(np.clip(rng.normal(0.90, 0.05), 0.75, 1.05)),
+        "t1_scale": float(np.round(rng.normal(1, 0.08), 2)),
+        "snr": float(rng.uniform(55, 80)),
+        "motion": scanner.rigid(rng.normal(0, [0.4, 0.4, 0.8]), rng.normal(0, 0.2, 3)),
+    }
 
 
 def _match_apparent_t2(anatomy, grid, muscle, optics, target):
@@ -167,10 +180,22 @@ def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[s
         By role: in_phase, opposed_phase, water, fat.
     """
     folder = Path(folder)
-    scan = {"Manufacturer": "mrmyo synthetic scanner", "MagneticFieldStrength": scanner.FIELD_T, "PatientPosition": "HFS",
-            "StudyDescription": "SYNTHETIC thigh, research use only", "BodyPartExamined": "THIGH", "ScanningSequence": "SE",
-            "SequenceVariant": "SK", "InPlanePhaseEncodingDirection": "COL", "SpacingBetweenSlices": 6.0,
-            "SliceThickness": 5.0, "StudyDate": "20200101", "StudyTime": "120000", "SeriesDate": "20200101", **study}
+    scan = {
+        "Manufacturer": "mrmyo synthetic scanner",
+        "MagneticFieldStrength": scanner.FIELD_T,
+        "PatientPosition": "HFS",
+        "StudyDescription": "SYNTHETIC thigh, research use only",
+        "BodyPartExamined": "THIGH",
+        "ScanningSequence": "SE",
+        "SequenceVariant": "SK",
+        "InPlanePhaseEncodingDirection": "COL",
+        "SpacingBetweenSlices": 6.0,
+        "SliceThickness": 5.0,
+        "StudyDate": "20200101",
+        "StudyTime": "120000",
+        "SeriesDate": "20200101",
+        **study,
+    }
     for number, (role, volume) in enumerate(dixon.items(), start=2):
         series = {"SeriesNumber": number, "SeriesDescription": f"t2_dixon_tra_{role}", "RepetitionTime": 5330.0,
                   "EchoTime": 51.0, "EchoTrainLength": 11, "SequenceVariant": ["SK", "SP"],
@@ -178,8 +203,15 @@ def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[s
         write_dicom_series(volume, folder / f"{number:02d}_{role}", study=scan, series=series,
                            image_type=DIXON_IMAGE_TYPES[role])
     n_columns, n_rows = multi_echo.shape[:2]
-    series = {"SeriesNumber": 10, "SeriesDescription": "t2_map_mese_tra_fs", "RepetitionTime": 6690.0, "ScanOptions": "FS",
-              "AcquisitionMatrix": [0, n_columns, n_rows, 0], "FlipAngle": 180, **_spacing(multi_echo)}
+    series = {
+        "SeriesNumber": 10,
+        "SeriesDescription": "t2_map_mese_tra_fs",
+        "RepetitionTime": 6690.0,
+        "ScanOptions": "FS",
+        "AcquisitionMatrix": [0, n_columns, n_rows, 0],
+        "FlipAngle": 180,
+        **_spacing(multi_echo),
+    }
     write_dicom_series(multi_echo, folder / "10_multi_echo", study=scan, series=series,
                        image_type=("ORIGINAL", "PRIMARY", "M", "SE"))
 

@@ -147,8 +147,10 @@ def _mask(stages, structural, structural_key, labels, model, progress):
     if labels is not None:
         reviewed = labels if isinstance(labels, Volume) else read_nifti(labels)
         if not same_grid(reviewed, structural):
-            raise StudyError(f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
-                             "expected a mask drawn on this study's structural image (structural.nii.gz).")
+            raise StudyError(
+                f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
+                "expected a mask drawn on this study's structural image (structural.nii.gz)."
+            )
         is_muscle(reviewed.array)  # refuses values that the table does not know
         key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
         return reviewed, key, f"reviewed {key[:8]}"
@@ -197,8 +199,16 @@ def _measure(out, facts, settings, inputs):
     flags = quality_flags(rows, coverage=alignment["coverage"])
     study = {**facts, "flags": flags, "alignment": alignment, "inputs": inputs, "provenance": record()}
     write_settings(settings, out / "settings.toml")
-    write_quality_page(out / "quality.html", rows=rows, flags=flags, facts=study, t2=maps.volume("t2_ms"), labels_t2=labels,
-                       structural=read_nifti(out / "structural.nii.gz"), mask=read_nifti(out / "mask.nii.gz"))
+    write_quality_page(
+        out / "quality.html",
+        rows=rows,
+        flags=flags,
+        facts=study,
+        t2=maps.volume("t2_ms"),
+        labels_t2=labels,
+        structural=read_nifti(out / "structural.nii.gz"),
+        mask=read_nifti(out / "mask.nii.gz"),
+    )
     _write_json(study, out / "study.json")
     partial = out / ".rows.csv"
     rows.to_csv(partial, index=False, float_format="%.4f")
@@ -211,8 +221,15 @@ def _write_json(content, path):
     os.replace(partial, path)
 
 
-def process_cohort(folders: Mapping | Iterable, out_dir, *, n_jobs: int = -1, model=None, settings: Settings | None = None,
-                   progress: bool = True):
+def process_cohort(
+    folders: Mapping | Iterable,
+    out_dir,
+    *,
+    n_jobs: int = -1,
+    model=None,
+    settings: Settings | None = None,
+    progress: bool = True,
+):
     """Measure many studies; one that fails is reported and does not stop the others.
 
     Parameters
@@ -247,9 +264,17 @@ def process_cohort(folders: Mapping | Iterable, out_dir, *, n_jobs: int = -1, mo
     if not named:
         raise StudyError("Found no study folders; expected at least one.")
     jobs = (delayed(_try_study)(subject, folder, out / subject, model, settings) for subject, folder in named.items())
-    outcomes = list(track(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), label="studies", total=len(named),
-                          show=progress))
-    summary = pd.DataFrame([{"subject": s, "outcome": "failed" if p else "measured", "reason": p} for s, _, p in outcomes])
+    outcomes = list(
+        track(
+            Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs),
+            label="studies",
+            total=len(named),
+            show=progress,
+        )
+    )
+    summary = pd.DataFrame(
+        [{"subject": s, "outcome": "failed" if p else "measured", "reason": p} for s, _, p in outcomes]
+    )
     summary = summary.sort_values("subject")
     summary.to_csv(out / "summary.csv", index=False)
     rows = [rows for _, rows, problem in sorted(outcomes, key=lambda outcome: outcome[0]) if not problem]

@@ -44,7 +44,10 @@ def error_by_stage(out_dir, truth_dir) -> dict:
     truth = json.loads((truth_dir / "truth.json").read_text())
     t2_ms, carried = read_t2map(out / "T2map.nii.gz"), read_nifti(out / "labels_t2.nii.gz")
     mask, true_mask = read_nifti(out / "mask.nii.gz"), read_nifti(truth_dir / "labels_in_phase.nii.gz")
-    means = [_mean(t2_ms, labels) for labels in (read_nifti(truth_dir / "labels_t2.nii.gz"), carry(true_mask, carried), carried)]
+    means = [
+        _mean(t2_ms, labels)
+        for labels in (read_nifti(truth_dir / "labels_t2.nii.gz"), carry(true_mask, carried), carried)
+    ]
     overlap = dice_by_muscle(mask, true_mask)
     whole = overlap.muscle == WHOLE_MUSCLE
     return {
@@ -90,5 +93,7 @@ def tolerances(errors):
     by_group = {row["group"]: row for row in rows}
     if {"IIM", "HC"} <= set(by_group):
         gap = by_group["IIM"]["error_mean_ms"] - by_group["HC"]["error_mean_ms"]
-        rows.append({"group": "IIM minus HC", "n": len(errors), "error_mean_ms": gap, "within_goal": bool(abs(gap) <= 0.3)})
+        rows.append(
+            {"group": "IIM minus HC", "n": len(errors), "error_mean_ms": gap, "within_goal": bool(abs(gap) <= 0.3)}
+        )
     return pd.DataFrame(rows)

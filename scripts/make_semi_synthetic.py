@@ -76,7 +76,10 @@ def build(source, out, *, seed=5):
     truth.mkdir(parents=True)
     write_nifti(labels, truth / "labels_in_phase.nii.gz")
     write_nifti(true_labels, truth / "labels_t2.nii.gz")
-    facts = {"t2_apparent_ms": float(np.nanmean(fit_t2(clean[muscle], times).t2_ms)), "n_muscle_voxels": int(muscle.sum())}
+    facts = {
+        "t2_apparent_ms": float(np.nanmean(fit_t2(clean[muscle], times).t2_ms)),
+        "n_muscle_voxels": int(muscle.sum()),
+    }
     (truth / "truth.json").write_text(json.dumps(facts, indent=1))
     return facts
 

@@ -13,7 +13,12 @@ from mrmyo import process_cohort, process_study, read_nifti
 from mrmyo.study import StudyError, load_maps
 from mrmyo.validation import error_by_stage, tolerances
 
-STAGE_FILES = {"segment": "labels_structural.nii.gz", "align": "labels_t2.nii.gz", "fit": "T2map.nii.gz", "measure": "rows.csv"}
+STAGE_FILES = {
+    "segment": "labels_structural.nii.gz",
+    "align": "labels_t2.nii.gz",
+    "fit": "T2map.nii.gz",
+    "measure": "rows.csv",
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,17 @@ from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
 from mrmyo.figures.widgets import browse, turn
 
 __all__ = [
-    "COLOURS", "COLUMN_WIDTH_IN", "FigureError", "bland_altman", "browse", "error_parts", "group_strip", "label_colours", "montage", "overlay",
-    "roc_curve", "t2_map", "turn",
+    "COLOURS",
+    "COLUMN_WIDTH_IN",
+    "FigureError",
+    "bland_altman",
+    "browse",
+    "error_parts",
+    "group_strip",
+    "label_colours",
+    "montage",
+    "overlay",
+    "roc_curve",
+    "t2_map",
+    "turn",
 ]

@@ -173,8 +173,16 @@ def error_parts(table, *, ax=None, synthetic=False):
     for i, (name, rows) in enumerate(table.groupby("group")):
         for position, column in enumerate(parts.values()):
             x = position + 0.36 * (i - 0.5) + spread.uniform(-0.1, 0.1, len(rows))
-            ax.scatter(x, rows[column], s=12, color=GROUP_COLOURS[i % 6], marker="osD^vP"[i % 6], alpha=0.7, linewidths=0,
-                       label=f"{name} (n = {len(rows)})" if position == 0 else None)
+            ax.scatter(
+                x,
+                rows[column],
+                s=12,
+                color=GROUP_COLOURS[i % 6],
+                marker="osD^vP"[i % 6],
+                alpha=0.7,
+                linewidths=0,
+                label=f"{name} (n = {len(rows)})" if position == 0 else None,
+            )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(parts)), list(parts))
     ax.set_ylabel("Error of T2 (ms)")

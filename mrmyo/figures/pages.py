@@ -81,7 +81,9 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
     return path
 
 
-def write_quality_page(path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume) -> Path:
+def write_quality_page(
+    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume
+) -> Path:
     """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
 
     Parameters
@@ -100,10 +102,31 @@ def write_quality_page(path, *, rows, flags, facts, structural: Volume, mask: Vo
     """
     body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
             else "<p>None.</p>"]
-    body += ["<h2>T2 by side and muscle</h2>", table_html(
-        rows[["side", "muscle", "t2_ms", "t2_sd_ms", "t2_median_ms", "t2_noise_ms", "n_voxels", "n_failed", "volume_ml"]])]
-    body += ["<h2>Mask on the structural image</h2>", figure_html(
-        _montage_figure(structural, mask), caption="Slices from feet to head; patient's left on the right of the picture.")]
+    body += [
+        "<h2>T2 by side and muscle</h2>",
+        table_html(
+            rows[
+                [
+                    "side",
+                    "muscle",
+                    "t2_ms",
+                    "t2_sd_ms",
+                    "t2_median_ms",
+                    "t2_noise_ms",
+                    "n_voxels",
+                    "n_failed",
+                    "volume_ml",
+                ]
+            ]
+        ),
+    ]
+    body += [
+        "<h2>Mask on the structural image</h2>",
+        figure_html(
+            _montage_figure(structural, mask),
+            caption="Slices from feet to head; patient's left on the right of the picture.",
+        ),
+    ]
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
