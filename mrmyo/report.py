@@ -10,6 +10,7 @@ import numpy as np
 
 from mrmyo import figures, stats
 from mrmyo.figures.pages import figure_html, table_html, write_page
+from mrmyo.labels import is_muscle
 from mrmyo.nifti import read_nifti, read_t2map
 from mrmyo.paper import printed
 from mrmyo.settings import Workspace
@@ -216,7 +217,7 @@ def _example_section(ws, errors):
         t2, labels = read_t2map(folder / "T2map.nii.gz"), read_nifti(folder / "labels_t2.nii.gz")
         structural, mask = read_nifti(folder / "structural.nii.gz"), read_nifti(folder / "mask.nii.gz")
         score = ranked.set_index("subject").dice_muscles[subject]
-        shown = to_canonical(t2.with_array(np.where(labels.array > 0, t2.array, np.nan).astype(np.float32)))
+        shown = to_canonical(t2.with_array(np.where(is_muscle(labels.array), t2.array, np.nan).astype(np.float32)))
         middle = shown.shape[2] // 2
         figures.overlay(resample(structural, shown), slice_index=middle, ax=row[0], title=f"{name}: {subject}")
         figures.overlay(structural, mask, ax=row[1], style="fill", title=f"Dice of the muscles {score:.2f}")

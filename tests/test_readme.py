@@ -79,7 +79,7 @@ def test_python_example_runs(places):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0].startswith((".venv", "python3"))], ids=" ".join)
 def test_commands_without_make(command, tmp_path):
-    """pip resolves without installing; venv makes an environment; pytest is this very run; JupyterLab tells its version."""
+    """pip resolves without installing; pytest is this very run; JupyterLab tells its version."""
     program, *rest = command
     if rest[:2] == ["-m", "venv"]:
         done = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / rest[2])])

@@ -109,6 +109,7 @@ def test_outputs_name_no_identity(processed):
 def test_a_page_for_the_reader(processed):
     page = (processed[0] / "quality.html").read_text()
     assert "Research use only" in page
+    assert "synthetic: no patient was measured" in page
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page  # nothing is fetched
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from mrmyo.figures.pictures import montage, t2_map
+from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume, resample, to_canonical
 
 __all__ = ["figure_html", "table_html", "write_page", "write_quality_page"]
@@ -130,7 +131,8 @@ def write_quality_page(
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
-    return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body))
+    synthetic = "synthetic" in str(structural.meta.get("Manufacturer", ""))  # as our own scanner signs its images
+    return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body), synthetic=synthetic)
 
 
 def _as_text(facts):
@@ -150,7 +152,7 @@ def _map_figure(t2, labels, structural):
 
     from mrmyo.figures.pictures import overlay
 
-    shown = to_canonical(t2.with_array(np.where(labels.array > 0, t2.array, np.nan).astype(np.float32)))
+    shown = to_canonical(t2.with_array(np.where(is_muscle(labels.array), t2.array, np.nan).astype(np.float32)))
     beneath = resample(structural, shown)
     picks = np.linspace(0, shown.shape[2] - 1, 5).round().astype(int)[1:4]
     figure, axes = plt.subplots(2, 3, figsize=(9.5, 4.4), layout="constrained")
