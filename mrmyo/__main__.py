@@ -111,8 +111,8 @@ def _tell(rows):
 def _segment(arguments):
     from mrmyo import label_table, segment, write_nifti
 
+    _check_output(arguments.out, arguments.image)
     labels = segment(_image(arguments.image, ("in_phase", "water", "t2w", "t1w")), model=arguments.model)
-    _prepare(arguments.out)
     write_nifti(labels, arguments.out)
     table = label_table()
     table["n_voxels"] = [int((labels.array == value).sum()) for value in table.value]
@@ -126,6 +126,7 @@ def _t2(arguments):
     from mrmyo.nifti import write_t2map
     from mrmyo.t2 import STATUS
 
+    _check_output(arguments.out, arguments.image)
     times = None
     if arguments.echo_times:
         try:
@@ -136,7 +137,6 @@ def _t2(arguments):
             ) from None
     volume = _image(arguments.image, ("multi_echo",), times)
     maps = fit_t2(volume, times if volume.echo_times_ms is None else None)
-    _prepare(arguments.out)
     write_t2map(maps.volume("t2_ms"), arguments.out)
     low, middle, high = np.nanpercentile(maps.t2_ms, [5, 50, 95])
     counts = ", ".join(
@@ -160,9 +160,12 @@ def _image(path, roles, echo_times_ms=None):
     return series.volume(role)
 
 
-def _prepare(out):
-    """The folder of a file to be written; refuses a name that is no NIfTI before anything slow was in vain."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _check_output(out, image):
+    """Refuses, before anything slow, a name that is no NIfTI and the input itself."""
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"Cannot write {out.name}: expected a name that ends in .nii or .nii.gz.")
+    if out.resolve() == image.resolve():
+        raise ValueError(f"The output {out.name} is the input itself, which would be lost. Give another name.")
 
 
 def _simulate(arguments):

@@ -148,10 +148,12 @@ def read_dicom(folder) -> SeriesTable:
         series = image.get("SeriesInstanceUID") or image.get("SeriesNumber")
         groups[image.get("StudyInstanceUID"), series, image.get("ImageType")].append(image)
     rows, sources = [], {}
+    studies = list(dict.fromkeys(study for study, _, _ in sorted(groups, key=str)))
     for key, group in groups.items():
+        study = 1 + studies.index(key[0])
         key = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
         row, sources[key] = _summary(group)
-        rows.append({**row, "key": key})
+        rows.append({**row, "study": study, "key": key})
     table = SeriesTable(sorted(rows, key=lambda row: (row["series"], row["image_type"], row["key"])))
     table._sources = sources
     table.attrs = {

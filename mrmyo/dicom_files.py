@@ -22,6 +22,7 @@ META_KEYWORDS = (
     "ScanningSequence", "SequenceVariant", "ScanOptions", "ImageType", "RepetitionTime", "InversionTime", "FlipAngle",
     "EchoTrainLength", "PixelBandwidth", "SliceThickness", "SpacingBetweenSlices", "PatientPosition",
     "InPlanePhaseEncodingDirection", "FrameOfReferenceUID", "SeriesNumber",
+    "Laterality", "ImageLaterality",
 )
 _HEADER = (
     *META_KEYWORDS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription",

@@ -86,6 +86,9 @@ def _in_plane(images):
         raise DicomError(f"inconsistent matrix: found columns × rows {sizes}; expected one size")
     orientations = np.array([image["ImageOrientationPatient"] for image in images]).reshape(-1, 2, 3)
     spacings = np.array([image["PixelSpacing"] for image in images])
+    positions = np.array([image["ImagePositionPatient"] for image in images])
+    if not all(np.isfinite(values).all() for values in (orientations, spacings, positions)) or min(sizes[0]) < 1:
+        raise DicomError("no usable geometry: found positions, spacings or a matrix that are not finite or not above 0")
     if spacings.min() <= 0 or np.abs(orientations @ orientations.transpose(0, 2, 1) - np.eye(2)).max() > 1e-3:
         raise DicomError("no usable geometry: expected positive pixel spacing, orthonormal row and column directions")
     edges = orientations * spacings[:, ::-1, None] * np.array(sizes[0])[:, None]

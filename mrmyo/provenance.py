@@ -8,10 +8,11 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePath
 
-__all__ = ["digest", "file_digest", "record"]
+__all__ = ["code_digest", "digest", "file_digest", "record"]
 
 PACKAGES = ("mrmyo", "numpy", "scipy", "pandas", "torch", "pydicom", "nibabel", "statsmodels", "matplotlib")
 
@@ -43,6 +44,14 @@ def file_digest(paths: Iterable) -> str:
     """A hash of the contents of files, whatever their names and order."""
     contents = sorted(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths)
     return digest(contents)
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """A hash of mrmyo's own files and of the versions of what it computes with: other code, other results."""
+    folder = Path(__file__).parent
+    files = [path for ending in ("*.py", "*.json", "*.csv") for path in folder.rglob(ending)]
+    return digest(file_digest(files), {name: _version(name) for name in PACKAGES[1:]})
 
 
 def record(**facts) -> dict:

@@ -11,6 +11,7 @@ import numpy as np
 from mrmyo import figures, stats
 from mrmyo.figures.pages import figure_html, table_html, write_page
 from mrmyo.labels import is_muscle
+from mrmyo.measure import WHOLE_MUSCLE
 from mrmyo.nifti import read_nifti, read_t2map
 from mrmyo.paper import printed
 from mrmyo.settings import Workspace
@@ -194,6 +195,8 @@ def _accuracy_section(ws, errors):
             table_html(_tolerances_shown(tolerance), digits=3),
             "<h3>Limits of agreement (ms)</h3>",
             table_html(limits[["group", "n", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"]]),
+            *(f"<p>{html.escape(row.group)}: {html.escape(row.note)}</p>" for row in limits.itertuples() if row.note),
+            *([] if tolerance.n.min() > 1 else ["<p>One subject has no SD, and is not held against the goal.</p>"]),
             _figure(
                 ws,
                 figure,
@@ -232,9 +235,18 @@ def _muscle_section(ws):
 
     rows = pd.read_csv(ws.tables / "rows.csv", dtype={"session": str}).merge(
         pd.read_csv(ws.tables / "measured.csv")[["subject", "group"]], on="subject")
-    by_muscle = rows.groupby(["group", "muscle"]).agg(n_subjects=("subject", "nunique"), t2_mean_ms=("t2_ms", "mean"),
-                                                       t2_sd_ms=("t2_ms", "std"), volume_ml=("volume_ml", "mean"))
-    return "<h2>By muscle, both sides</h2>" + table_html(by_muscle.reset_index())
+    rows = rows[(rows.muscle != WHOLE_MUSCLE) | (rows.side == "both")]
+    # both sides of a subject first, then the subjects
+    of_subject = rows.groupby(["group", "muscle", "subject"]).agg(
+        t2_ms=("t2_ms", "mean"), volume_ml=("volume_ml", "sum")
+    )
+    table = of_subject.groupby(["group", "muscle"]).agg(
+        n_subjects=("t2_ms", "size"),
+        t2_mean_ms=("t2_ms", "mean"),
+        t2_sd_ms=("t2_ms", "std"),
+        volume_ml=("volume_ml", "mean"),
+    )
+    return "<h2>By muscle, both sides together</h2>" + table_html(table.reset_index())
 
 
 def _provenance_section(ws):

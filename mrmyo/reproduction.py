@@ -10,13 +10,16 @@ from pathlib import Path
 from mrmyo.cohort import load_cohort, pick_subjects
 from mrmyo.measure import WHOLE_MUSCLE
 from mrmyo.progress import track
-from mrmyo.provenance import digest, file_digest, record
+from mrmyo.provenance import code_digest, digest, record
 from mrmyo.settings import Settings, Workspace, workspace, write_settings
 from mrmyo.simulation import SEED, simulate_study
 from mrmyo.study import process_study
 from mrmyo.validation import error_by_stage, tolerances
 
 __all__ = ["measured_table", "reproduce", "run_notebooks"]
+
+# what the tables and the report read of each subject
+NEEDED = ("rows.csv", "T2map.nii.gz", "labels_t2.nii.gz", "mask.nii.gz", "structural.nii.gz")
 
 
 def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_jobs: int = -1, notebooks: bool = True,
@@ -53,7 +56,7 @@ def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_
     write_settings(settings, ws.root / "settings.toml")
     everyone = load_cohort()
     cohort = pick_subjects(everyone, subjects)
-    key = digest(SEED, vars(settings), model_hash(), file_digest(Path(__file__).parent.rglob("*.py")))
+    key = digest(SEED, vars(settings), model_hash(), code_digest())
     jobs = (delayed(_one_subject)(row, ws, key, keep_dicom) for row in cohort.to_dict("records"))
     outcomes = list(track(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), label="synthetic studies",
                           total=len(cohort), show=progress))
@@ -72,9 +75,17 @@ def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_
     _save(cohort.merge(_whole(rows), on="subject"), ws.tables / "measured.csv")
     facts = record(seed=SEED, settings=vars(settings), model_hash=model_hash(), subjects=len(cohort), of=len(everyone))
     _save_text(json.dumps(facts, indent=1), ws.tables / "provenance.json")
+    shutil.rmtree(ws.notebooks, ignore_errors=True)  # those of an earlier run are not of this one
+    trouble = None
     if notebooks:
-        run_notebooks(ws, progress=progress)
-    return write_report(ws)
+        try:
+            run_notebooks(ws, progress=progress)
+        except RuntimeError as error:  # the report is worth having all the same
+            trouble = error
+    report = write_report(ws)
+    if trouble:
+        raise trouble
+    return report
 
 
 def _one_subject(row, ws: Workspace, key, keep_dicom):
@@ -87,7 +98,8 @@ def _one_subject(row, ws: Workspace, key, keep_dicom):
     made_from = digest(key, row)
     try:
         done = json.loads(note.read_text())
-        if done["made_from"] == made_from and (not keep_dicom or (ws.studies / subject).is_dir()):
+        complete = all((ws.processed / subject / name).is_file() for name in NEEDED)
+        if done["made_from"] == made_from and complete and (not keep_dicom or (ws.studies / subject).is_dir()):
             return {"subject": subject, "outcome": "kept", "error": done["error"]}
     except (OSError, ValueError, KeyError):
         pass  # not done, or the note was torn
@@ -95,7 +107,7 @@ def _one_subject(row, ws: Workspace, key, keep_dicom):
         simulate_study(row, ws.studies / subject, ws.truth / subject)
         process_study(ws.studies / subject, ws.processed / subject, subject=subject, progress=False)
         error = error_by_stage(ws.processed / subject, ws.truth / subject)
-    except (ValueError, OSError, RuntimeError) as problem:
+    except Exception as problem:  # one subject does not stop the others; the summary tells
         return {"subject": subject, "outcome": "failed", "reason": f"{type(problem).__name__}: {problem}"}
     if not keep_dicom:
         shutil.rmtree(ws.studies / subject)
@@ -139,28 +151,35 @@ def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[
     -------
     list of pathlib.Path
         The executed notebooks.
+
+    Raises
+    ------
+    RuntimeError
+        When a cell fails; the notebooks before it are kept.
     """
+    folder = Path(__file__).resolve().parent.parent / "notebooks" if folder is None else Path(folder)
+    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    if not paths:
+        return []
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellControlSignal, CellExecutionError
 
-    folder = Path(__file__).resolve().parent.parent / "notebooks" if folder is None else Path(folder)
-    ws.notebooks.mkdir(parents=True, exist_ok=True)
     executed = []
     environment = {**os.environ, "MRMYO_WORKSPACE": str(ws.root.resolve())}
-    for path in track(sorted(folder.glob("[0-9]*.ipynb")), label="notebooks", show=progress):
+    for path in track(paths, label="notebooks", show=progress):
         notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(
-            notebook,
-            timeout=600,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(folder)}},
+            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
             extra_arguments=["--log-level=40"],
         )
-        client.execute(env=environment)
+        try:
+            client.execute(env=environment)
+        except (CellExecutionError, CellControlSignal) as error:
+            raise RuntimeError(f"The notebook {path.name} stopped: {error}") from error
         notebook.metadata.pop("widgets", None)  # the state of widgets would add megabytes to every notebook
-        target = ws.notebooks / path.name
-        _save_text(nbformat.writes(notebook), target)
-        executed.append(target)
+        executed.append(ws.notebooks / path.name)
+        _save_text(nbformat.writes(notebook), executed[-1])
     return executed
 
 

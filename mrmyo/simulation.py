@@ -21,6 +21,7 @@ from mrmyo.volume import Volume
 
 __all__ = ["SEED", "simulate_study", "write_series"]
 
+MANUFACTURER = "mrmyo synthetic scanner"  # signs every image that holds nothing of a person
 SEED = 20260  # of the shipped cohort's images; training draws its thighs from other seeds
 HEALTHY_T2_MS = 29.0  # water T2 of healthy muscle, about; the scanner's B1 and slice profile make 34 ms of it
 TOLERANCE_MS = 0.005
@@ -166,7 +167,9 @@ def _write_study(study_dir, subject, multi_echo, dixon):
     os.replace(partial, study_dir)
 
 
-def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[str, Volume]) -> None:
+def write_series(
+    folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[str, Volume], manufacturer: str = MANUFACTURER
+) -> None:
     """Write a multi-echo series and the Dixon images of a synthetic study as DICOM, one subfolder each.
 
     Parameters
@@ -178,10 +181,12 @@ def write_series(folder, study: Mapping, *, multi_echo: Volume, dixon: Mapping[s
         4-D with echo times; values that fit 16 bits.
     dixon : mapping of Volume
         By role: in_phase, opposed_phase, water, fat.
+    manufacturer : str
+        Who signs the images; another name where they show a person after all.
     """
     folder = Path(folder)
     scan = {
-        "Manufacturer": "mrmyo synthetic scanner",
+        "Manufacturer": manufacturer,
         "MagneticFieldStrength": scanner.FIELD_T,
         "PatientPosition": "HFS",
         "StudyDescription": "SYNTHETIC thigh, research use only",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,12 @@ import numpy as np
 from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
 from mrmyo.measure import quality_flags, t2_by_muscle
-from mrmyo.nifti import read_nifti, read_t2map, write_nifti, write_t2map
+from mrmyo.nifti import NiftiError, read_nifti, read_t2map, write_nifti, write_t2map
 from mrmyo.progress import track
-from mrmyo.provenance import digest, file_digest, record
+from mrmyo.provenance import file_digest, record
 from mrmyo.registration import align
 from mrmyo.settings import Settings, write_settings
+from mrmyo.study_stages import Stages, write_json
 from mrmyo.t2 import T2Maps, fit_t2
 from mrmyo.volume import Volume, same_grid
 
@@ -72,60 +75,35 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     model = model or settings.segmentation_model
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(out)
+    stages = Stages(out)
     series = read_dicom(folder)
-    structural_role = _structural_role(series, settings)
-    files = {role: file_digest(series.files(role)) for role in (structural_role, "multi_echo")}
-    structural = series.volume(structural_role)
+    role = _structural_role(series, settings)
+    _check_one_study(series, role)
+    files = {name: file_digest(series.files(name)) for name in (role, "multi_echo")}
+    structural = series.volume(role)
+    echoes = lru_cache(lambda: series.volume("multi_echo"))  # read when a stage first needs them
 
-    _write_if_changed(stages, "read", digest(files, structural_role), ["structural.nii.gz"],
-                      lambda: write_nifti(structural, out / "structural.nii.gz"))
-    mask, mask_key, mask_name = _mask(stages, structural, files[structural_role], labels, model, progress)
-    multi_echo = None
-
-    def echoes():
-        nonlocal multi_echo
-        multi_echo = series.volume("multi_echo") if multi_echo is None else multi_echo
-        return multi_echo
-
-    align_key = digest(mask_key, files, "orientation")
-    _write_if_changed(stages, "align", align_key, ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
-                      lambda: _align(out, mask, structural, echoes()))
-    fit_key = digest(files["multi_echo"], settings.t2_model)
-    _write_if_changed(stages, "fit", fit_key, [name for name, _, _ in MAPS.values()],
-                      lambda: _fit(out, echoes(), settings))
-    facts = {"subject": subject or out.name, "session": settings.session, "t2_model": settings.t2_model,
-             "mask": mask_name}
-    _write_if_changed(stages, "measure", digest(align_key, fit_key, facts), ["rows.csv", "study.json", "quality.html"],
-                      lambda: _measure(out, facts, settings, {"files": files, "structural": structural_role}))
+    stages.run("read", files[role], ["structural.nii.gz"], lambda: write_nifti(structural, out / "structural.nii.gz"))
+    mask, made_from, mask_name = _mask(stages, structural, files[role], labels, model, progress)
+    aligned = stages.run("align", [made_from, files], ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
+                         lambda: _align(out, mask, structural, echoes()))
+    fitted = stages.run(
+        "fit",
+        [files["multi_echo"], settings.t2_model],
+        ["fit.json", *(file for file, _, _ in MAPS.values())],
+        lambda: _fit(out, echoes(), settings),
+    )
+    facts = {
+        "subject": subject or out.name,
+        "session": settings.session,
+        "t2_model": settings.t2_model,
+        "mask": mask_name,
+    }
+    stages.run("measure", [aligned, fitted, facts], ["rows.csv", "study.json", "quality.html"],
+               lambda: _measure(out, facts, settings, {"files": files, "structural": role}))
     import pandas as pd
 
     return pd.read_csv(out / "rows.csv", dtype={"subject": str, "session": str})
-
-
-class _Stages:
-    """Which stages are done, and from what: kept in ``stages.json``."""
-
-    def __init__(self, out):
-        self.path = out / "stages.json"
-        try:
-            self.keys = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            self.keys = {}  # nothing done yet, or the note was torn: everything is done anew
-
-    def done(self, name, key, outputs):
-        return self.keys.get(name) == key and all((self.path.parent / output).exists() for output in outputs)
-
-    def finish(self, name, key):
-        self.keys[name] = key
-        _write_json(self.keys, self.path)
-
-
-def _write_if_changed(stages, name, key, outputs, make):
-    """Run one stage unless its outputs are there and were made from the same inputs."""
-    if not stages.done(name, key, outputs):
-        make()
-        stages.finish(name, key)
 
 
 def _structural_role(series, settings):
@@ -142,6 +120,16 @@ def _structural_role(series, settings):
     return structural
 
 
+def _check_one_study(series, role):
+    """Refuses a mask and echoes that come from two studies, perhaps of two patients."""
+    chosen = [series[(series.role == name) & series.readable].study for name in (role, "multi_echo")]
+    if len(set().union(*map(set, chosen))) > 1:
+        raise StudyError(
+            f"Found the {role} and multi_echo series in {series.study.nunique()} studies (by StudyInstanceUID), "
+            "which may be of different patients; expected one study. Give each study a folder of its own."
+        )
+
+
 def _mask(stages, structural, structural_key, labels, model, progress):
     """The mask, the hash of how it came about, and the name that the rows carry for it."""
     if labels is not None:
@@ -156,26 +144,38 @@ def _mask(stages, structural, structural_key, labels, model, progress):
         return reviewed, key, f"reviewed {key[:8]}"
     from mrmyo.segmentation import model_hash, segment
 
-    path = stages.path.parent / "labels_structural.nii.gz"
+    path = stages.folder / "labels_structural.nii.gz"
     made_by = model_hash(model)
-    key = digest(structural_key, made_by)
-    _write_if_changed(stages, "segment", key, [path.name],
-                      lambda: write_nifti(segment(structural, model=model, progress=progress), path))
+    if stages.changed_by_hand("segment", [path.name]) and _is_readable(path):
+        raise StudyError(
+            f"{path.name} was changed since mrmyo wrote it. To measure with it, copy it elsewhere and give it as "
+            "labels (--labels); to have it made anew, delete it. Nothing was overwritten."
+        )
+    key = stages.run("segment", [structural_key, made_by], [path.name],
+                     lambda: write_nifti(segment(structural, model=model, progress=progress), path))
     return read_nifti(path), key, f"automatic {made_by[:8]}"
+
+
+def _is_readable(path):
+    try:
+        read_nifti(path)
+    except NiftiError:
+        return False  # cut short: it is no one's work
+    return True
 
 
 def _align(out, mask, structural, multi_echo):
     alignment = align(mask, moving=structural, fixed=multi_echo)
     write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
     write_nifti(alignment.labels, out / "labels_t2.nii.gz")
-    _write_json({**alignment.report, "transform": alignment.transform.tolist()}, out / "alignment.json")
+    write_json({**alignment.report, "transform": alignment.transform.tolist()}, out / "alignment.json")
 
 
 def _fit(out, multi_echo, settings):
     maps = fit_t2(multi_echo, model=settings.t2_model)
     for name, (file, write, _) in MAPS.items():
         write(maps.volume(name), out / file)
-    _write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms)}, out / "fit.json")
+    write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms)}, out / "fit.json")
 
 
 def load_maps(out_dir) -> T2Maps:
@@ -209,16 +209,10 @@ def _measure(out, facts, settings, inputs):
         structural=read_nifti(out / "structural.nii.gz"),
         mask=read_nifti(out / "mask.nii.gz"),
     )
-    _write_json(study, out / "study.json")
+    write_json(study, out / "study.json")
     partial = out / ".rows.csv"
     rows.to_csv(partial, index=False, float_format="%.4f")
     os.replace(partial, out / "rows.csv")
-
-
-def _write_json(content, path):
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(content, indent=1, default=str))
-    os.replace(partial, path)
 
 
 def process_cohort(
@@ -235,7 +229,7 @@ def process_cohort(
     Parameters
     ----------
     folders : mapping or iterable of path
-        Study folders, by subject key if a mapping. For a bare list the keys are salted hashes of the folder names
+        Study folders, by subject key if a mapping. For a bare list the keys are salted hashes of the folders' paths
         (which may hold names of patients); the salt stays in `out_dir`.
     out_dir : path
         Receives a folder per subject, ``rows.csv`` of all, and ``summary.csv`` with what was done and what failed why.
@@ -263,6 +257,12 @@ def process_cohort(
     named = dict(folders) if isinstance(folders, Mapping) else {_subject_key(out, folder): folder for folder in folders}
     if not named:
         raise StudyError("Found no study folders; expected at least one.")
+    unfit = [key for key in named if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(key))]
+    if unfit:
+        raise StudyError(
+            f"Found the subject keys {unfit[:5]}; expected letters, digits, '_', '-' and '.', as of a file name."
+        )
+    named = {str(key): folder for key, folder in named.items()}
     jobs = (delayed(_try_study)(subject, folder, out / subject, model, settings) for subject, folder in named.items())
     outcomes = list(
         track(
@@ -292,14 +292,14 @@ def _try_study(subject, folder, out, model, settings):
     torch.set_num_threads(1)  # the studies run side by side already
     try:
         rows = process_study(folder, out, subject=subject, model=model, settings=settings, progress=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever is wrong with one study, the others go on; the summary tells
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return subject, None, f"{type(error).__name__}: {problem}"
     return subject, rows, ""
 
 
 def _subject_key(out, folder):
-    """A salted hash of the folder's name, the same each time for one output folder."""
+    """A salted hash of the folder's path, the same each time for one output folder."""
     path = out / ".salt"
     if not path.exists():
         path.write_text(secrets.token_hex(16))

@@ -15,6 +15,7 @@ STATUS = ("fitted", "at bound", "low signal", "not finite", "outside mask")
 FITTED, AT_BOUND, LOW_SIGNAL, NOT_FINITE, OUTSIDE_MASK = range(5)
 T2_BOUNDS_MS = (5.0, 400.0)
 LOW_SIGNAL_SIGMAS = 5.0
+LONGEST_ECHO_MS = 2000.0
 CHUNK = 1 << 13  # voxels fitted at a time: few enough to stay in the cache
 
 
@@ -228,6 +229,11 @@ def _check_signal(signal, echo_times_ms):
         raise SignalError(f"Found echo times {times.tolist()} ms; expected positive, ascending, each once.")
     if times[-1] < 1:
         raise SignalError(f"Found echo times up to {times[-1]:g} ms, which look like seconds; multiply them by 1000.")
+    if times[-1] > LONGEST_ECHO_MS:
+        raise SignalError(
+            f"Found echo times up to {times[-1]:g} ms; expected at most {LONGEST_ECHO_MS:g}. A BIDS sidecar tells "
+            "EchoTime in seconds: perhaps it holds milliseconds, or they were multiplied by 1000 once too often."
+        )
     return array, tuple(times.tolist())
 
 

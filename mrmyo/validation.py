@@ -92,8 +92,14 @@ def tolerances(errors):
         rows.append(row)
     by_group = {row["group"]: row for row in rows}
     if {"IIM", "HC"} <= set(by_group):
+        enough = min(by_group[name]["n"] for name in ("IIM", "HC")) > 1
         gap = by_group["IIM"]["error_mean_ms"] - by_group["HC"]["error_mean_ms"]
         rows.append(
-            {"group": "IIM minus HC", "n": len(errors), "error_mean_ms": gap, "within_goal": bool(abs(gap) <= 0.3)}
+            {
+                "group": "IIM minus HC",
+                "n": len(errors),
+                "error_mean_ms": gap,
+                "within_goal": bool(abs(gap) <= 0.3) if enough else None,
+            }
         )
     return pd.DataFrame(rows)

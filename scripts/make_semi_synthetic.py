@@ -70,9 +70,13 @@ def build(source, out, *, seed=5):
     for folder in (study, truth):
         shutil.rmtree(folder, ignore_errors=True)
     times = scanner.MULTI_ECHO["echo_times_ms"]
-    write_series(study, {"PatientName": "SEMISYNTHETIC^THIGH", "PatientID": "SEMI-01", "PatientSex": "O"},
-                 multi_echo=grid.with_array(noisy * (1000 / brightness), echo_times_ms=times),
-                 dixon={name: water.with_array(image) for name, image in dixon.items()})
+    write_series(
+        study,
+        {"PatientName": "SEMISYNTHETIC^THIGH", "PatientID": "SEMI-01", "PatientSex": "O"},
+        multi_echo=grid.with_array(noisy * (1000 / brightness), echo_times_ms=times),
+        dixon={name: water.with_array(image) for name, image in dixon.items()},
+        manufacturer="mrmyo semi-synthetic",
+    )
     truth.mkdir(parents=True)
     write_nifti(labels, truth / "labels_in_phase.nii.gz")
     write_nifti(true_labels, truth / "labels_t2.nii.gz")

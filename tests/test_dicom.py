@@ -432,3 +432,24 @@ def test_writing_refuses_what_reading_would(tmp_path):
         write(small_volume(), tmp_path / "c", image_type=["ORIGINAL", "PRIMARY"])
     with pytest.raises(DicomError, match="'RepititionTime' is no DICOM keyword"):
         write(small_volume(), tmp_path / "c", RepititionTime=3)
+
+
+def test_laterality_reaches_the_volume(tmp_path):
+    write(small_volume(), tmp_path / "lone", ImageLaterality="R")
+    assert read_dicom(tmp_path).volume(5).meta["ImageLaterality"] == "R"
+
+
+@pytest.mark.parametrize("changes", [{"Rows": 0}, {"PixelSpacing": ["nan", "1"]}])
+def test_absurd_geometry_spoils_one_series_only(changes, tmp_path):
+    write(small_volume(n_echoes=3), tmp_path / "good")
+    for path in write(small_volume(), tmp_path / "bad", SeriesNumber=6):
+        edit(path, **changes)
+    table = read_dicom(tmp_path).set_index("series")
+    assert table.readable[5] and not table.readable[6]
+    assert "geometry" in table.problem[6]
+
+
+def test_series_tell_which_study_they_are_of(tmp_path):
+    write(small_volume(), tmp_path / "a")
+    write(small_volume(), tmp_path / "b", StudyInstanceUID=generate_uid())
+    assert sorted(read_dicom(tmp_path).study) == [1, 2]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
-from mrmyo import process_cohort, process_study, read_nifti
+from mrmyo import process_cohort, process_study, read_nifti, study, write_nifti
 from mrmyo.study import StudyError, load_maps
 from mrmyo.validation import error_by_stage, tolerances
 
@@ -100,10 +102,29 @@ def test_maps_come_back_in_milliseconds(processed):
     np.testing.assert_allclose(maps.t2_ms, stored.array * 1000, rtol=1e-6)
 
 
-def test_outputs_name_no_identity(processed):
-    for path in processed[0].iterdir():
-        assert b"SYNTHETIC^" not in path.read_bytes(), path.name
-        assert b"SYN-HC-03" not in path.read_bytes(), path.name
+def test_outputs_name_no_identity(synthetic_study, tmp_path):
+    planted = {
+        "PatientName": "Doe^Jane",
+        "PatientID": "ID-4711",
+        "AccessionNumber": "ACC-0815",
+        "PatientBirthDate": "19700102",
+        "InstitutionName": "St. Elsewhere",
+        "SeriesDescription": "thigh of Jane",
+        "StudyDescription": "Jane again",
+    }
+    shutil.copytree(synthetic_study[0], tmp_path / "study")
+    for path in (tmp_path / "study").rglob("*.dcm"):
+        image = pydicom.dcmread(path)
+        for keyword, value in planted.items():
+            setattr(image, keyword, value)
+        image.save_as(path)
+    labels = synthetic_study[1] / "labels_in_phase.nii.gz"
+    process_study(tmp_path / "study", tmp_path / "P1", labels=labels, progress=False)
+    for path in (tmp_path / "P1").iterdir():
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for value in planted.values():
+            assert value.encode() not in content, (path.name, value)
+    assert any(planted["PatientID"].encode() in path.read_bytes() for path in (tmp_path / "study").rglob("*.dcm"))
 
 
 def test_a_page_for_the_reader(processed):
@@ -141,3 +162,81 @@ def test_one_bad_study_does_not_stop_the_others(synthetic_study, tmp_path):
     assert b"Doe" not in (tmp_path / "out" / "summary.csv").read_bytes()
     with pytest.raises(StudyError, match="None of the 1 studies"):
         process_cohort({"A": bad}, tmp_path / "other", n_jobs=1, progress=False)
+
+
+def test_a_kill_within_a_stage_leaves_it_undone(processed, synthetic_study, tmp_path, monkeypatch):
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    mask = read_nifti(out / "mask.nii.gz")
+    one_leg = mask.with_array(np.where(mask.array > 20, 0, mask.array).astype(np.uint8))
+
+    def killed(*_):
+        study._align_as_it_was(*_)
+        raise KeyboardInterrupt  # all outputs are written, the note is not
+
+    monkeypatch.setattr(study, "_align_as_it_was", study._align, raising=False)
+    monkeypatch.setattr(study, "_align", killed)
+    with pytest.raises(KeyboardInterrupt):
+        process_study(synthetic_study[0], out, labels=one_leg, progress=False)
+    monkeypatch.undo()
+    rows = process_study(synthetic_study[0], out, progress=False)
+    assert whole(rows) == whole(processed[1])
+    assert len(rows) == len(processed[1])
+
+
+def test_other_code_redoes_everything(processed, synthetic_study, tmp_path, monkeypatch):
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    before = stamps(out)
+    monkeypatch.setattr("mrmyo.study_stages.code_digest", lambda: "another version")
+    process_study(synthetic_study[0], out, progress=False)
+    assert {name for name, stamp in stamps(out).items() if stamp != before[name]} == set(STAGE_FILES)
+
+
+def test_a_mask_edited_in_place_is_neither_used_nor_lost(processed, synthetic_study, tmp_path):
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    path = out / "labels_structural.nii.gz"
+    edited = read_nifti(path)
+    write_nifti(edited.with_array(np.where(edited.array == 1, 0, edited.array).astype(np.uint8)), path)
+    content = path.read_bytes()
+    with pytest.raises(StudyError, match="--labels"):
+        process_study(synthetic_study[0], out, progress=False)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("file", ["labels_structural.nii.gz", "T2map.nii.gz", "stages.json"])
+def test_a_torn_output_is_made_anew(file, processed, synthetic_study, tmp_path):
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    path = out / file
+    path.write_bytes(b"[]" if file == "stages.json" else path.read_bytes()[:500])
+    rows = process_study(synthetic_study[0], out, progress=False)
+    pd.testing.assert_frame_equal(rows, processed[1])
+
+
+def test_two_patients_in_one_folder_are_refused(synthetic_study, tmp_path):
+    shutil.copytree(synthetic_study[0] / "02_in_phase", tmp_path / "study" / "in_phase")
+    shutil.copytree(synthetic_study[0] / "10_multi_echo", tmp_path / "study" / "multi_echo")
+    for path in (tmp_path / "study" / "multi_echo").iterdir():
+        image = pydicom.dcmread(path)
+        image.StudyInstanceUID = "1.2.3.4"
+        image.save_as(path)
+    with pytest.raises(StudyError, match="2 studies"):
+        process_study(tmp_path / "study", tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("key", ["../escaped", "", ".", "a/b"])
+def test_subject_keys_stay_within_the_output(key, synthetic_study, tmp_path):
+    with pytest.raises(StudyError, match="subject keys"):
+        process_cohort({key: synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
+
+
+def test_an_unforeseen_failure_is_reported_too(synthetic_study, tmp_path, monkeypatch):
+    def explode(*_, **__):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(study, "process_study", explode)
+    with pytest.raises(StudyError, match="MemoryError: no room"):
+        process_cohort({"A": synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
+    assert "no room" in (tmp_path / "out" / "summary.csv").read_text()

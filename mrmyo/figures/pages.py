@@ -14,6 +14,7 @@ from mrmyo.volume import Volume, resample, to_canonical
 
 __all__ = ["figure_html", "table_html", "write_page", "write_quality_page"]
 
+SYNTHETIC_MANUFACTURER = "mrmyo synthetic scanner"  # as mrmyo.simulation signs what it makes
 RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -131,7 +132,7 @@ def write_quality_page(
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
-    synthetic = "synthetic" in str(structural.meta.get("Manufacturer", ""))  # as our own scanner signs its images
+    synthetic = structural.meta.get("Manufacturer") == SYNTHETIC_MANUFACTURER
     return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body), synthetic=synthetic)
 
 
