@@ -60,7 +60,7 @@ def test_report_is_one_file_and_says_what_it_is(reproduced):
     page = report.read_text()
     assert "Research use only" in page and "synthetic" in page
     assert page.count("data:image/png;base64,") >= 3
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:)|url\(|<script', page)
     facts = json.loads((ws.tables / "provenance.json").read_text())
     assert facts["seed"] and facts["model_hash"] in page and facts["packages"]["numpy"] in page
 
