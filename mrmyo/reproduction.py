@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrmyo.cohort import load_cohort, pick_subjects
 from mrmyo.measure import WHOLE_MUSCLE
-from mrmyo.progress import track
+from mrmyo.progress import each, track
 from mrmyo.provenance import code_digest, digest, record
 from mrmyo.settings import Settings, Workspace, workspace, write_settings
 from mrmyo.simulation import SEED, simulate_study
@@ -45,9 +45,6 @@ def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_
     pathlib.Path
         The report, one self-contained HTML file.
     """
-    import pandas as pd
-    from joblib import Parallel, delayed
-
     from mrmyo.report import write_report
     from mrmyo.segmentation import model_hash
 
@@ -57,22 +54,8 @@ def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_
     everyone = load_cohort()
     cohort = pick_subjects(everyone, subjects)
     key = digest(SEED, vars(settings), model_hash(), code_digest())
-    jobs = (delayed(_one_subject)(row, ws, key, keep_dicom) for row in cohort.to_dict("records"))
-    outcomes = list(track(Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs), label="synthetic studies",
-                          total=len(cohort), show=progress))
-    outcomes = {outcome["subject"]: outcome for outcome in outcomes}
-    summary = pd.DataFrame([{"subject": s, "outcome": outcomes[s]["outcome"], "reason": outcomes[s].get("reason", "")}
-                            for s in cohort.subject])
-    _save(summary, ws.tables / "summary.csv")
-    good = [outcome for outcome in (outcomes[s] for s in cohort.subject) if outcome["outcome"] != "failed"]
-    if not good:
-        raise RuntimeError(f"No subject could be measured; the first says: {summary.reason.iloc[0]}")
-    errors = pd.DataFrame([outcome["error"] for outcome in good])
-    rows = pd.concat([pd.read_csv(ws.processed / o["subject"] / "rows.csv", dtype={"session": str}) for o in good])
-    _save(rows, ws.tables / "rows.csv")
-    _save(errors, ws.tables / "errors.csv")
-    _save(tolerances(errors), ws.tables / "tolerances.csv")
-    _save(cohort.merge(_whole(rows), on="subject"), ws.tables / "measured.csv")
+    arguments = [(row, ws, key, keep_dicom) for row in cohort.to_dict("records")]
+    _write_tables(ws, cohort, each(_one_subject, arguments, label="synthetic studies", n_jobs=n_jobs, show=progress))
     facts = record(seed=SEED, settings=vars(settings), model_hash=model_hash(), subjects=len(cohort), of=len(everyone))
     _save_text(json.dumps(facts, indent=1), ws.tables / "provenance.json")
     shutil.rmtree(ws.notebooks, ignore_errors=True)  # those of an earlier run are not of this one
@@ -90,19 +73,13 @@ def reproduce(out="results", *, subjects: int = 74, keep_dicom: bool = False, n_
 
 def _one_subject(row, ws: Workspace, key, keep_dicom):
     """Simulate and measure one subject unless that was done from the same inputs; never raises on a bad study."""
-    import torch
-
-    torch.set_num_threads(1)  # the subjects run side by side already
     subject = row["subject"]
     note = ws.processed / subject / "done.json"
     made_from = digest(key, row)
-    try:
-        done = json.loads(note.read_text())
-        complete = all((ws.processed / subject / name).is_file() for name in NEEDED)
-        if done["made_from"] == made_from and complete and (not keep_dicom or (ws.studies / subject).is_dir()):
-            return {"subject": subject, "outcome": "kept", "error": done["error"]}
-    except (OSError, ValueError, KeyError):
-        pass  # not done, or the note was torn
+    done = _read_note(note)
+    complete = all((ws.processed / subject / name).is_file() for name in NEEDED)
+    if done.get("made_from") == made_from and complete and (not keep_dicom or (ws.studies / subject).is_dir()):
+        return {"subject": subject, "outcome": "kept", "reason": "", "error": done["error"]}
     try:
         simulate_study(row, ws.studies / subject, ws.truth / subject)
         process_study(ws.studies / subject, ws.processed / subject, subject=subject, progress=False)
@@ -112,7 +89,32 @@ def _one_subject(row, ws: Workspace, key, keep_dicom):
     if not keep_dicom:
         shutil.rmtree(ws.studies / subject)
     _save_text(json.dumps({"made_from": made_from, "error": error}, indent=1), note)
-    return {"subject": subject, "outcome": "measured", "error": error}
+    return {"subject": subject, "outcome": "measured", "reason": "", "error": error}
+
+
+def _read_note(path):
+    """What a finished subject left; nothing where it is not finished or the note was torn."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write_tables(ws, cohort, outcomes):
+    """The tables of the workspace from what became of each subject."""
+    import pandas as pd
+
+    summary = pd.DataFrame([{name: outcome[name] for name in ("subject", "outcome", "reason")} for outcome in outcomes])
+    _save(summary, ws.tables / "summary.csv")
+    good = [outcome for outcome in outcomes if outcome["outcome"] != "failed"]
+    if not good:
+        raise RuntimeError(f"No subject could be measured; the first says: {summary.reason.iloc[0]}")
+    errors = pd.DataFrame([outcome["error"] for outcome in good])
+    rows = pd.concat([pd.read_csv(ws.processed / o["subject"] / "rows.csv", dtype={"session": str}) for o in good])
+    _save(rows, ws.tables / "rows.csv")
+    _save(errors, ws.tables / "errors.csv")
+    _save(tolerances(errors), ws.tables / "tolerances.csv")
+    _save(cohort.merge(_whole(rows), on="subject"), ws.tables / "measured.csv")
 
 
 def _whole(rows):

@@ -33,8 +33,7 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
     Parameters
     ----------
     subject : mapping
-        ``subject`` (a name that says it is synthetic), ``group``, ``sex``, ``age`` and ``t2_ms``, the apparent
-        mono-exponential T2 that the muscle shall have: a row of `mrmyo.load_cohort`.
+        A row of `mrmyo.load_cohort`; its ``t2_ms`` is the apparent mono-exponential T2 that the muscle shall have.
     study_dir : path
         Where the DICOM goes: a subfolder for each series. Replaced when it exists.
     truth_dir : path, optional
@@ -77,24 +76,16 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
     signal = scanner.add_noise(signal, rng, sigma=level / scan["snr"])
     water, fat = scanner.acquire_dixon(tissues, dixon_grid)
     dixon = scanner.dixon_series(water, fat, scanner.smooth_field(dixon_grid, rng, mean=1, sd=0.15), rng, snr=35.0)
-
     _write_study(study_dir, subject, grid.with_array(signal * (1000 / level), echo_times_ms=_times()),
                  {name: dixon_grid.with_array(image) for name, image in dixon.items()})
-    truth = {
-        "subject": subject["subject"],
-        "group": subject["group"],
-        "t2_apparent_ms": apparent["mean"],
-        "t2_water_ms": _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"]),
-        "n_muscle_voxels": int(muscle.sum()),
-        "seed": seed,
-        "disease": disease,
-        **{k: np.asarray(v).tolist() for k, v in scan.items()},
-    }
+
+    water_ms = _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"])
+    truth = {"subject": subject["subject"], "group": subject["group"],
+             "t2_apparent_ms": apparent["mean"], "t2_water_ms": water_ms, "n_muscle_voxels": int(muscle.sum()), "seed": seed, "disease": disease,
+             **{k: np.asarray(v).tolist() for k, v in scan.items()}}
     if truth_dir is not None:
-        in_phase_labels = carry(anatomy.labels, dixon_grid)
-        _write_truth(
-            truth_dir, truth, {"labels_t2": labels, "labels_in_phase": in_phase_labels, "t2_apparent": apparent["map"]}
-        )
+        masks = {"labels_t2": labels, "labels_in_phase": carry(anatomy.labels, dixon_grid)}
+        _write_truth(truth_dir, truth, {**masks, "t2_apparent": apparent["map"]})
     return truth
 
 

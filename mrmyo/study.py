@@ -21,7 +21,7 @@ from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
 from mrmyo.measure import quality_flags, t2_by_muscle
 from mrmyo.nifti import NiftiError, read_nifti, read_t2map, write_nifti, write_t2map
-from mrmyo.progress import track
+from mrmyo.progress import each
 from mrmyo.provenance import file_digest, record
 from mrmyo.registration import align
 from mrmyo.settings import Settings, write_settings
@@ -101,6 +101,10 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     }
     stages.run("measure", [aligned, fitted, facts], ["rows.csv", "study.json", "quality.html"],
                lambda: _measure(out, facts, settings, {"files": files, "structural": role}))
+    return _read_rows(out)
+
+
+def _read_rows(out):
     import pandas as pd
 
     return pd.read_csv(out / "rows.csv", dtype={"subject": str, "session": str})
@@ -250,34 +254,17 @@ def process_cohort(
         When no study at all could be measured.
     """
     import pandas as pd
-    from joblib import Parallel, delayed
 
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    named = dict(folders) if isinstance(folders, Mapping) else {_subject_key(out, folder): folder for folder in folders}
-    if not named:
-        raise StudyError("Found no study folders; expected at least one.")
-    unfit = [key for key in named if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(key))]
-    if unfit:
-        raise StudyError(
-            f"Found the subject keys {unfit[:5]}; expected letters, digits, '_', '-' and '.', as of a file name."
-        )
-    named = {str(key): folder for key, folder in named.items()}
-    jobs = (delayed(_try_study)(subject, folder, out / subject, model, settings) for subject, folder in named.items())
-    outcomes = list(
-        track(
-            Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs),
-            label="studies",
-            total=len(named),
-            show=progress,
-        )
-    )
+    named = _by_key(folders, out)
+    arguments = [(subject, folder, out / subject, model, settings) for subject, folder in sorted(named.items())]
+    outcomes = each(_try_study, arguments, label="studies", n_jobs=n_jobs, show=progress)
     summary = pd.DataFrame(
         [{"subject": s, "outcome": "failed" if p else "measured", "reason": p} for s, _, p in outcomes]
     )
-    summary = summary.sort_values("subject")
     summary.to_csv(out / "summary.csv", index=False)
-    rows = [rows for _, rows, problem in sorted(outcomes, key=lambda outcome: outcome[0]) if not problem]
+    rows = [rows for _, rows, problem in outcomes if not problem]
     if not rows:
         raise StudyError(f"None of the {len(named)} studies could be measured; the first: {summary.reason.iloc[0]}")
     table = pd.concat(rows, ignore_index=True)
@@ -285,11 +272,21 @@ def process_cohort(
     return table
 
 
-def _try_study(subject, folder, out, model, settings):
-    """Rows of a study, or the problem in words."""
-    import torch
+def _by_key(folders, out):
+    """The folders by subject key; refuses keys that could not name a folder within `out`."""
+    named = folders if isinstance(folders, Mapping) else {_subject_key(out, folder): folder for folder in folders}
+    if not named:
+        raise StudyError("Found no study folders; expected at least one.")
+    unfit = [key for key in named if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(key))]
+    if unfit:
+        raise StudyError(
+            f"Found the subject keys {unfit[:5]}; expected letters, digits, '_', '-' and '.', as of a file name."
+        )
+    return {str(key): folder for key, folder in named.items()}
 
-    torch.set_num_threads(1)  # the studies run side by side already
+
+def _try_study(subject, folder, out, model, settings):
+    """Subject, rows of the study, and the problem in words if there was one."""
     try:
         rows = process_study(folder, out, subject=subject, model=model, settings=settings, progress=False)
     except Exception as error:  # whatever is wrong with one study, the others go on; the summary tells
