@@ -81,7 +81,8 @@ def simulate_study(subject: Mapping, study_dir, truth_dir=None, *, seed: int = S
 
     water_ms = _mean_water_t2(tissues, t2_scale, anatomy, grid, scan["motion"])
     truth = {"subject": subject["subject"], "group": subject["group"],
-             "t2_apparent_ms": apparent["mean"], "t2_water_ms": water_ms, "n_muscle_voxels": int(muscle.sum()), "seed": seed, "disease": disease,
+             "t2_apparent_ms": apparent["mean"], "t2_water_ms": water_ms,
+             "n_muscle_voxels": int(muscle.sum()), "seed": seed, "disease": disease,
              **{k: np.asarray(v).tolist() for k, v in scan.items()}}
     if truth_dir is not None:
         masks = {"labels_t2": labels, "labels_in_phase": carry(anatomy.labels, dixon_grid)}
