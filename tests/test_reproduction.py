@@ -97,3 +97,14 @@ def test_notebooks_ran_without_an_error_and_stay_small(reproduced):
 def test_measured_table_before_anything_was_measured(tmp_path):
     with pytest.raises(FileNotFoundError, match="make reproduce"):
         measured_table(workspace(tmp_path))
+
+
+def test_muscles_of_both_sides_are_counted_together(reproduced):
+    ws, report, _ = reproduced
+    rows = pd.read_csv(ws.tables / "rows.csv").merge(pd.read_csv(ws.tables / "measured.csv")[["subject", "group"]])
+    control = rows[(rows.group == "HC")].set_index(["muscle", "side"]).volume_ml
+    page = report.read_text()
+    for muscle in ("whole muscle", "vastus lateralis"):
+        volume = control[muscle, "left"] + control[muscle, "right"]
+        cells = re.search(rf"<td>HC</td><td>{muscle}</td>(.*?)</tr>", page, re.S).group(1)
+        assert f">{volume:.2f}<" in cells
