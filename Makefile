@@ -44,8 +44,9 @@ test: env ## all tests but the slow ones, the notebooks among them. ARGS="-k dic
 test-all: env ## all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-# JupyterLab asks the network for nothing: no news, no look for updates, no list of extensions
+# JupyterLab asks the network for nothing, and the user no question about it: no news, no updates, no list of extensions
 lab: env ## JupyterLab on the notebooks
+	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2> /dev/null
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
 

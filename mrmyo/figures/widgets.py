@@ -44,7 +44,8 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
     for slider in sliders.values():
         slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*sliders.values(), picture])
+    # at the left and not stretched: the picture keeps its size
+    return ipywidgets.VBox([*sliders.values(), picture], layout={"align_items": "flex-start"})
 
 
 def _is_range(value):
