@@ -45,10 +45,10 @@ test-all: env ## all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 # JupyterLab asks the network for nothing, and the user no question about it: no news, no updates, no list of extensions
-lab: env ## JupyterLab on the notebooks
+lab: env ## JupyterLab on the notebooks. ARGS=--allow-root for containers
 	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2> /dev/null
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly $(ARGS)
 
 lint: env ## ruff; no outputs in the notebooks
 	$(BIN)/ruff check .

@@ -34,7 +34,8 @@ def _parser():
     run = add("run", _run, "measure one study: a folder of DICOM in; masks, maps, rows and a page out")
     run.add_argument("folder", type=Path)
     run.add_argument("out", type=Path)
-    run.add_argument("--labels", type=Path, help="a reviewed mask (NIfTI on the structural image's grid)")
+    run.add_argument("--labels", help="a reviewed mask (NIfTI on the structural image's grid), which stays in OUT; "
+                     "or 'automatic' to set it aside")
     run.add_argument("--subject", help="the key that the rows carry (default: the name of OUT)")
 
     cohort = add("cohort", _cohort, "measure many studies, one folder each, into one table")
@@ -89,12 +90,19 @@ def _run(arguments):
 
 
 def _cohort(arguments):
+    import pandas as pd
+
     from mrmyo import process_cohort
+    from mrmyo.study import KEYS
 
     rows = process_cohort(arguments.folders, arguments.out, n_jobs=arguments.jobs, model=arguments.model,
                           settings=_settings(arguments))
     _tell(rows[rows.side == "both"])
-    print(f"\nThe table is {arguments.out / 'rows.csv'}; what failed and why, {arguments.out / 'summary.csv'}.")
+    summary = pd.read_csv(arguments.out / "summary.csv", keep_default_na=False)
+    for row in summary[summary.outcome == "failed"].itertuples():
+        print(f"{row.subject} failed: {row.reason}", file=sys.stderr)
+    print(f"\n{(summary.outcome == 'measured').sum()} of {len(summary)} studies measured. The table is "
+          f"{arguments.out / 'rows.csv'}; which folder has which key, {arguments.out / KEYS} (keep it private).")
 
 
 def _settings(arguments):

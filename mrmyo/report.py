@@ -102,6 +102,15 @@ def _summary(ws, measured):
         "aligned, fitted and measured. The cohort is calibrated to the numbers that the paper prints; it contains no "
         "patient.</p>"
     ]
+    facts = json.loads((ws.tables / "provenance.json").read_text())
+    if facts["subjects"] < facts["of"]:
+        n = measured.group.value_counts()
+        text.append(
+            f"<p><b>This is the teaching size: {facts['subjects']} of {facts['of']} subjects, "
+            f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} controls.</b> Do not hold its numbers against the paper's; "
+            "<code>make reproduce</code> gives all subjects. An AUC has no interval with fewer than two subjects in a "
+            "group, an SD needs two, limits of agreement need three: such cells hold a dash.</p>"
+        )
     if len(failed):
         text.append(f"<p><b>{len(failed)} could not be measured:</b></p>" + table_html(failed))
     return "\n".join(text)
@@ -173,6 +182,13 @@ def _tolerances_shown(table):
         "within the goal": {True: "yes", False: "no"}.get(row["within_goal"])} for row in table.to_dict("records")])
 
 
+def _limits_shown(table):
+    """The limits of agreement under names that a reader knows."""
+    names = {"group": "group", "n": "n", "bias": "bias", "bias_low": "bias, 95 % from", "bias_high": "to", "sd": "SD",
+             "loa_low": "lower limit", "loa_high": "upper limit"}
+    return table[list(names)].rename(columns=names)
+
+
 def _accuracy_section(ws, errors):
     import matplotlib.pyplot as plt
     import pandas as pd
@@ -194,7 +210,7 @@ def _accuracy_section(ws, errors):
             "<p>Mean error ± SD in ms, by the stage that causes it:</p>",
             table_html(_tolerances_shown(tolerance), digits=3),
             "<h3>Limits of agreement (ms)</h3>",
-            table_html(limits[["group", "n", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"]]),
+            table_html(_limits_shown(limits)),
             *(f"<p>{html.escape(row.group)}: {html.escape(row.note)}</p>" for row in limits.itertuples() if row.note),
             *([] if tolerance.n.min() > 1 else ["<p>One subject has no SD, and is not held against the goal.</p>"]),
             _figure(
@@ -218,16 +234,16 @@ def _example_section(ws, errors):
     for row, (name, subject) in zip(axes, picks.items(), strict=True):
         folder = ws.processed / subject
         t2, labels = read_t2map(folder / "T2map.nii.gz"), read_nifti(folder / "labels_t2.nii.gz")
-        structural, mask = read_nifti(folder / "structural.nii.gz"), read_nifti(folder / "mask.nii.gz")
         score = ranked.set_index("subject").dice_muscles[subject]
         shown = to_canonical(t2.with_array(np.where(is_muscle(labels.array), t2.array, np.nan).astype(np.float32)))
-        middle = shown.shape[2] // 2
-        figures.overlay(resample(structural, shown), slice_index=middle, ax=row[0], title=f"{name}: {subject}")
-        figures.overlay(structural, mask, ax=row[1], style="fill", title=f"Dice of the muscles {score:.2f}")
-        figures.t2_map(shown, slice_index=middle, ax=row[2])
-    return "<h2>The best and the worst mask</h2>" + _figure(
-        ws, figure, "examples", "In-phase image, automatic mask, and T2 within the carried mask, of the subjects whose "
-        "masks overlap the truth most and least. Synthetic data.")
+        middle, beneath = shown.shape[2] // 2, resample(read_nifti(folder / "structural.nii.gz"), shown)
+        figures.overlay(beneath, slice_index=middle, ax=row[0], title=f"{name}: {subject}, slice {middle}")
+        overlap = f"Dice of the muscles {score:.2f}"
+        figures.overlay(beneath, to_canonical(labels), slice_index=middle, ax=row[1], title=overlap)
+        figures.t2_map(shown, slice_index=middle, ax=row[2], title="T2 map")
+    caption = ("In-phase image, carried mask, and T2 within it, all on the T2 grid at one slice, of the subjects whose masks "
+               "overlap the truth most and least. Synthetic data.")
+    return "<h2>The best and the worst mask</h2>" + _figure(ws, figure, "examples", caption)
 
 
 def _muscle_section(ws):
@@ -246,7 +262,10 @@ def _muscle_section(ws):
         t2_sd_ms=("t2_ms", "std"),
         volume_ml=("volume_ml", "mean"),
     )
-    return "<h2>By muscle, both sides together</h2>" + table_html(table.reset_index())
+    return (
+        "<h2>By muscle, both sides together</h2><p>SD between subjects. “Other muscle” is muscle that has no name of "
+        "its own here; of a few voxels it is a slip of the mask.</p>" + table_html(table.reset_index())
+    )
 
 
 def _provenance_section(ws):

@@ -31,6 +31,8 @@ from mrmyo.volume import Volume, same_grid
 
 __all__ = ["StudyError", "load_maps", "process_cohort", "process_study"]
 
+REVIEWED = "labels_reviewed.nii.gz"
+KEYS = ".keys.csv"  # private: which folder has which subject key
 # map: file name, how it is written (maps of times in seconds, as BIDS has it) and read
 MAPS = {"t2_ms": ("T2map.nii.gz", write_t2map, read_t2map), "t2_std_ms": ("T2std.nii.gz", write_t2map, read_t2map),
         "s0": ("S0map.nii.gz", write_nifti, read_nifti), "residual": ("residual.nii.gz", write_nifti, read_nifti),
@@ -53,7 +55,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
         Receives masks and maps as NIfTI, ``rows.csv``, ``study.json`` and ``quality.html``. Run again, it redoes only
         the stages whose inputs changed.
     labels : Volume or path, optional
-        A reviewed mask on the grid of the structural image, in place of the automatic one.
+        A reviewed mask on the grid of the structural image, in place of the automatic one. It is kept in `out_dir` and
+        counts in later runs too, until another is given or ``labels="automatic"`` sets it aside.
     subject : str, optional
         The key that the rows carry; the name of `out_dir` when None. Nothing of the DICOM identity is used.
     model : path, optional
@@ -136,8 +139,12 @@ def _check_one_study(series, role):
 
 def _mask(stages, structural, structural_key, labels, model, progress):
     """The mask, the hash of how it came about, and the name that the rows carry for it."""
-    if labels is not None:
-        reviewed = labels if isinstance(labels, Volume) else read_nifti(labels)
+    kept = stages.folder / REVIEWED
+    if isinstance(labels, str) and labels == "automatic":
+        if kept.exists():
+            os.replace(kept, kept.with_name("labels_set_aside.nii.gz"))
+    elif labels is not None or kept.exists():
+        reviewed = labels if isinstance(labels, Volume) else read_nifti(kept if labels is None else labels)
         if not same_grid(reviewed, structural):
             raise StudyError(
                 f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
@@ -145,6 +152,7 @@ def _mask(stages, structural, structural_key, labels, model, progress):
             )
         is_muscle(reviewed.array)  # refuses values that the table does not know
         key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
+        write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
         return reviewed, key, f"reviewed {key[:8]}"
     from mrmyo.segmentation import model_hash, segment
 
@@ -234,7 +242,8 @@ def process_cohort(
     ----------
     folders : mapping or iterable of path
         Study folders, by subject key if a mapping. For a bare list the keys are salted hashes of the folders' paths
-        (which may hold names of patients); the salt stays in `out_dir`.
+        (which may hold names of patients); the salt stays in `out_dir`, and ``.keys.csv`` there, readable by its owner
+        alone, tells which folder has which key.
     out_dir : path
         Receives a folder per subject, ``rows.csv`` of all, and ``summary.csv`` with what was done and what failed why.
         Run again, it redoes only what changed.
@@ -258,6 +267,9 @@ def process_cohort(
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     named = _by_key(folders, out)
+    keys = pd.DataFrame({"subject": list(named), "folder": [str(folder) for folder in named.values()]})
+    keys.to_csv(out / KEYS, index=False)
+    (out / KEYS).chmod(0o600)
     arguments = [(subject, folder, out / subject, model, settings) for subject, folder in sorted(named.items())]
     outcomes = each(_try_study, arguments, label="studies", n_jobs=n_jobs, show=progress)
     summary = pd.DataFrame(

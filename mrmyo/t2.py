@@ -217,7 +217,7 @@ def _check_signal(signal, echo_times_ms):
             raise SignalError(f"Found a Volume without echoes, shape {array.shape}; expected (i, j, k, n_echoes).")
     array = np.asarray(array)
     if times is None:
-        raise SignalError("Found no echo times; give echo_times_ms, one per echo in milliseconds.")
+        raise SignalError("Found no echo times; give echo_times_ms (--echo-times), one per echo in milliseconds.")
     times = np.asarray(times, dtype=float)
     if array.dtype.kind not in "iuf":
         raise SignalError(f"Found a signal of type {array.dtype}; expected real magnitudes, as of numpy.abs.")

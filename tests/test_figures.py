@@ -147,7 +147,7 @@ def test_t2_map_refuses_seconds():
 @pytest.mark.parametrize(("n", "titles"), [(1, ["0"]), (3, ["0", "2", "4"]), (9, ["0", "1", "2", "3", "4"])])
 def test_montage(marked, n, titles):
     axes = figures.montage(*marked, n=n)
-    assert [ax.get_title() for ax in axes] == titles
+    assert [ax.get_title() for ax in axes] == [f"slice {title}" for title in titles]
     assert len({ax.images[0].get_clim() for ax in axes}) == 1
     assert len(axes[0].figure.axes) == len(titles)
 

@@ -55,8 +55,9 @@ def places(synthetic_study, tmp_path_factory):
     shutil.copytree(synthetic_study[0], root / "study2")
     return {
         "STUDY": synthetic_study[0], "STUDY2": root / "study2", "OUT": root / "out", "TABLE": root / "table",
-        "MASK": synthetic_study[1] / "labels_in_phase.nii.gz", "IMAGE": root / "image.nii.gz",
-        "LABELS": root / "labels.nii.gz", "ECHOES": root / "echoes.nii.gz", "T2MAP": root / "t2map.nii.gz",
+        "MASK.nii.gz": synthetic_study[1] / "labels_in_phase.nii.gz", "IMAGE.nii.gz": root / "image.nii.gz",
+        "LABELS.nii.gz": root / "labels.nii.gz", "ECHOES.nii.gz": root / "echoes.nii.gz",
+        "T2MAP.nii.gz": root / "t2map.nii.gz",
         "SYNTHETIC": root / "synthetic", "MODEL": root / "model",
     }
 

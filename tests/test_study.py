@@ -82,6 +82,11 @@ def test_a_reviewed_mask_reruns_alignment_and_measurement_only(processed, synthe
     changed = {name for name, stamp in stamps(out).items() if stamp != before[name]}
     assert changed == {"align", "measure"}
     assert not ((rows.side == "left") & (rows.abbreviation == "VL")).any()
+    # it stays in force, until it is set aside; even then it is not lost
+    pd.testing.assert_frame_equal(process_study(synthetic_study[0], out, progress=False), rows)
+    automatic = process_study(synthetic_study[0], out, labels="automatic", progress=False)
+    pd.testing.assert_frame_equal(automatic, processed[1])
+    np.testing.assert_array_equal(read_nifti(out / "labels_set_aside.nii.gz").array, smaller)
 
 
 def test_rows_do_not_depend_on_the_truth(processed, synthetic_study, tmp_path):
@@ -161,6 +166,8 @@ def test_one_bad_study_does_not_stop_the_others(synthetic_study, tmp_path):
     assert rows.subject.nunique() == 1
     assert not [p for p in (tmp_path / "out").rglob("*") if "Doe" in p.name]
     assert b"Doe" not in (tmp_path / "out" / "summary.csv").read_bytes()
+    keys = tmp_path / "out" / ".keys.csv"
+    assert set(pd.read_csv(keys).subject) == set(summary.subject) and keys.stat().st_mode & 0o077 == 0
     with pytest.raises(StudyError, match="None of the 1 studies"):
         process_cohort({"A": bad}, tmp_path / "other", n_jobs=1, progress=False)
 
@@ -180,7 +187,7 @@ def test_a_kill_within_a_stage_leaves_it_undone(processed, synthetic_study, tmp_
     with pytest.raises(KeyboardInterrupt):
         process_study(synthetic_study[0], out, labels=one_leg, progress=False)
     monkeypatch.undo()
-    rows = process_study(synthetic_study[0], out, progress=False)
+    rows = process_study(synthetic_study[0], out, labels="automatic", progress=False)
     assert whole(rows) == whole(processed[1])
     assert len(rows) == len(processed[1])
 

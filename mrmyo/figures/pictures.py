@@ -147,7 +147,7 @@ def montage(volume: Volume, labels: Volume | None = None, *, n=9, fig=None, styl
     grid = np.atleast_1d(fig.subplots(rows, columns)).ravel()
     window = window or _window(volume.array)
     for index, ax in zip(shown, grid, strict=False):
-        overlay(volume, labels, slice_index=int(index), ax=ax, style=style, window=window, title=f"{index}")
+        overlay(volume, labels, slice_index=int(index), ax=ax, style=style, window=window, title=f"slice {index}")
     for ax in grid[shown.size:]:
         ax.remove()
     if synthetic:
