@@ -107,7 +107,7 @@ def _summary(ws, measured):
         n = measured.group.value_counts()
         text.append(
             f"<p><b>This is the teaching size: {facts['subjects']} of {facts['of']} subjects, "
-            f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} controls.</b> Do not hold its numbers against the paper's; "
+            f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} controls.</b> Do not hold them against the paper's; "
             "<code>make reproduce</code> gives all subjects. An AUC has no interval with fewer than two subjects in a "
             "group, an SD needs two, limits of agreement need three: such cells hold a dash.</p>"
         )
@@ -241,8 +241,8 @@ def _example_section(ws, errors):
         overlap = f"Dice of the muscles {score:.2f}"
         figures.overlay(beneath, to_canonical(labels), slice_index=middle, ax=row[1], title=overlap)
         figures.t2_map(shown, slice_index=middle, ax=row[2], title="T2 map")
-    caption = ("In-phase image, carried mask, and T2 within it, all on the T2 grid at one slice, of the subjects whose masks "
-               "overlap the truth most and least. Synthetic data.")
+    caption = ("In-phase image, carried mask, and T2 within it, all on the T2 grid at one slice, of the subjects whose "
+               "masks overlap the truth most and least. Synthetic data.")
     return "<h2>The best and the worst mask</h2>" + _figure(ws, figure, "examples", caption)
 
 
