@@ -248,3 +248,12 @@ def test_an_unforeseen_failure_is_reported_too(synthetic_study, tmp_path, monkey
     with pytest.raises(StudyError, match="MemoryError: no room"):
         process_cohort({"A": synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
     assert "no room" in (tmp_path / "out" / "summary.csv").read_text()
+
+
+def test_a_corrected_mask_counts_in_the_cohort_too(synthetic_study, tmp_path):
+    study_folder, truth, _ = synthetic_study
+    rows = process_cohort({"P1": study_folder}, tmp_path, n_jobs=1, progress=False)
+    assert rows["mask"].str.startswith("automatic").all()
+    process_study(study_folder, tmp_path / "P1", labels=truth / "labels_in_phase.nii.gz", progress=False)
+    rows = process_cohort({"P1": study_folder}, tmp_path, n_jobs=1, progress=False)
+    assert rows["mask"].str.startswith("reviewed").all()
