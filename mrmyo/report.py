@@ -107,8 +107,8 @@ def _summary(ws, measured):
         n = measured.group.value_counts()
         text.append(
             f"<p><b>This is the teaching size: {facts['subjects']} of {facts['of']} subjects, "
-            f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} controls.</b> Do not hold them against the paper's; "
-            "<code>make reproduce</code> gives all subjects. An AUC has no interval with fewer than two subjects in a "
+            f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} healthy controls (HC).</b> Do not compare its "
+            "numbers with the paper's; <code>make reproduce</code> gives all subjects. An AUC has no interval with fewer than two subjects in a "
             "group, an SD needs two, limits of agreement need three: such cells hold a dash.</p>"
         )
     if len(failed):
