@@ -108,8 +108,9 @@ def _summary(ws, measured):
         text.append(
             f"<p><b>This is the teaching size: {facts['subjects']} of {facts['of']} subjects, "
             f"{n.get('IIM', 0)} patients and {n.get('HC', 0)} healthy controls (HC).</b> Do not compare its "
-            "numbers with the paper's; <code>make reproduce</code> gives all subjects. An AUC has no interval with fewer than two subjects in a "
-            "group, an SD needs two, limits of agreement need three: such cells hold a dash.</p>"
+            "numbers with the paper's; <code>make reproduce</code> gives all subjects. An AUC has no interval with "
+            "fewer than two subjects in a group, an SD needs two, limits of agreement need three: such cells hold a "
+            "dash.</p>"
         )
     if len(failed):
         text.append(f"<p><b>{len(failed)} could not be measured:</b></p>" + table_html(failed))
