@@ -194,16 +194,22 @@ def write_series(
         **study,
     }
     for number, (role, volume) in enumerate(dixon.items(), start=2):
-        series = {"SeriesNumber": number, "SeriesDescription": f"t2_dixon_tra_{role}", "RepetitionTime": 5330.0,
-                  "EchoTime": 51.0, "EchoTrainLength": 11, "SequenceVariant": ["SK", "SP"],
-                  **_spacing(volume)}
+        series = {
+            "SeriesNumber": number,
+            "SeriesDescription": f"t2_dixon_tra_{role}",
+            "RepetitionTime": scanner.DIXON["RepetitionTime"],
+            "EchoTime": scanner.DIXON["EchoTime"],
+            "EchoTrainLength": 11,
+            "SequenceVariant": ["SK", "SP"],
+            **_spacing(volume),
+        }
         write_dicom_series(volume, folder / f"{number:02d}_{role}", study=scan, series=series,
                            image_type=DIXON_IMAGE_TYPES[role])
     n_columns, n_rows = multi_echo.shape[:2]
     series = {
         "SeriesNumber": 10,
         "SeriesDescription": "t2_map_mese_tra_fs",
-        "RepetitionTime": 6690.0,
+        "RepetitionTime": scanner.MULTI_ECHO["RepetitionTime"],
         "ScanOptions": "FS",
         "AcquisitionMatrix": [0, n_columns, n_rows, 0],
         "FlipAngle": 180,

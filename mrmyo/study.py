@@ -152,7 +152,8 @@ def _mask(stages, structural, structural_key, labels, model, progress):
             )
         is_muscle(reviewed.array)  # refuses values that the table does not know
         key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
-        write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
+        if labels is not None:
+            write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
         return reviewed, key, f"reviewed {key[:8]}"
     from mrmyo.segmentation import model_hash, segment
 
