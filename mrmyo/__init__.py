@@ -18,7 +18,7 @@ _HOME = {
     "fit_t2": "t2",
     "label_table": "labels",
     "load_cohort": "cohort",
-    "process_cohort": "study",
+    "process_cohort": "study_cohort",
     "process_study": "study",
     "read_dicom": "dicom",
     "read_nifti": "nifti",

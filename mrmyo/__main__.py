@@ -93,7 +93,7 @@ def _cohort(arguments):
     import pandas as pd
 
     from mrmyo import process_cohort
-    from mrmyo.study import KEYS
+    from mrmyo.study_cohort import KEYS
 
     rows = process_cohort(arguments.folders, arguments.out, n_jobs=arguments.jobs, model=arguments.model,
                           settings=_settings(arguments))

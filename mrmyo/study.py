@@ -1,4 +1,4 @@
-"""From a folder of DICOM to rows of T2, and from many folders to one table.
+"""From a folder of DICOM to rows of T2.
 
 The stages read, segment, align, fit and measure are cached by a hash of what goes into them, so that a corrected mask
 or a changed option reruns only what lies downstream.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import secrets
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
 from mrmyo.measure import quality_flags, t2_by_muscle
 from mrmyo.nifti import NiftiError, read_nifti, read_t2map, write_nifti, write_t2map
-from mrmyo.progress import each
 from mrmyo.provenance import file_digest, record
 from mrmyo.registration import align
 from mrmyo.settings import Settings, write_settings
@@ -29,10 +25,9 @@ from mrmyo.study_stages import Stages, write_json
 from mrmyo.t2 import T2Maps, fit_t2
 from mrmyo.volume import Volume, same_grid
 
-__all__ = ["StudyError", "load_maps", "process_cohort", "process_study"]
+__all__ = ["StudyError", "load_maps", "process_study"]
 
 REVIEWED = "labels_reviewed.nii.gz"
-KEYS = ".keys.csv"  # private: which folder has which subject key
 # map: file name, how it is written (maps of times in seconds, as BIDS has it) and read
 MAPS = {"t2_ms": ("T2map.nii.gz", write_t2map, read_t2map), "t2_std_ms": ("T2std.nii.gz", write_t2map, read_t2map),
         "s0": ("S0map.nii.gz", write_nifti, read_nifti), "residual": ("residual.nii.gz", write_nifti, read_nifti),
@@ -226,91 +221,3 @@ def _measure(out, facts, settings, inputs):
     partial = out / ".rows.csv"
     rows.to_csv(partial, index=False, float_format="%.4f")
     os.replace(partial, out / "rows.csv")
-
-
-def process_cohort(
-    folders: Mapping | Iterable,
-    out_dir,
-    *,
-    n_jobs: int = -1,
-    model=None,
-    settings: Settings | None = None,
-    progress: bool = True,
-):
-    """Measure many studies; one that fails is reported and does not stop the others.
-
-    Parameters
-    ----------
-    folders : mapping or iterable of path
-        Study folders, by subject key if a mapping. For a bare list the keys are salted hashes of the folders' paths
-        (which may hold names of patients); the salt stays in `out_dir`, and ``.keys.csv`` there, readable by its owner
-        alone, tells which folder has which key.
-    out_dir : path
-        Receives a folder per subject, ``rows.csv`` of all, and ``summary.csv`` with what was done and what failed why.
-        Run again, it redoes only what changed.
-    n_jobs : int
-        Studies at a time; -1 for as many as there are processors.
-    model, settings, progress
-        As for `process_study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The rows of all studies that could be measured.
-
-    Raises
-    ------
-    StudyError
-        When no study at all could be measured.
-    """
-    import pandas as pd
-
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    named = _by_key(folders, out)
-    keys = pd.DataFrame({"subject": list(named), "folder": [str(folder) for folder in named.values()]})
-    keys.to_csv(out / KEYS, index=False)
-    (out / KEYS).chmod(0o600)
-    arguments = [(subject, folder, out / subject, model, settings) for subject, folder in sorted(named.items())]
-    outcomes = each(_try_study, arguments, label="studies", n_jobs=n_jobs, show=progress)
-    summary = pd.DataFrame(
-        [{"subject": s, "outcome": "failed" if p else "measured", "reason": p} for s, _, p in outcomes]
-    )
-    summary.to_csv(out / "summary.csv", index=False)
-    rows = [rows for _, rows, problem in outcomes if not problem]
-    if not rows:
-        raise StudyError(f"None of the {len(named)} studies could be measured; the first: {summary.reason.iloc[0]}")
-    table = pd.concat(rows, ignore_index=True)
-    table.to_csv(out / "rows.csv", index=False)
-    return table
-
-
-def _by_key(folders, out):
-    """The folders by subject key; refuses keys that could not name a folder within `out`."""
-    named = folders if isinstance(folders, Mapping) else {_subject_key(out, folder): folder for folder in folders}
-    if not named:
-        raise StudyError("Found no study folders; expected at least one.")
-    unfit = [key for key in named if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(key))]
-    if unfit:
-        raise StudyError(
-            f"Found the subject keys {unfit[:5]}; expected letters, digits, '_', '-' and '.', as of a file name."
-        )
-    return {str(key): folder for key, folder in named.items()}
-
-
-def _try_study(subject, folder, out, model, settings):
-    """Subject, rows of the study, and the problem in words if there was one."""
-    try:
-        rows = process_study(folder, out, subject=subject, model=model, settings=settings, progress=False)
-    except Exception as error:  # whatever is wrong with one study, the others go on; the summary tells
-        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return subject, None, f"{type(error).__name__}: {problem}"
-    return subject, rows, ""
-
-
-def _subject_key(out, folder):
-    """A salted hash of the folder's path, the same each time for one output folder."""
-    path = out / ".salt"
-    if not path.exists():
-        path.write_text(secrets.token_hex(16))
-    return "sub-" + hashlib.sha256((path.read_text() + str(Path(folder).resolve())).encode()).hexdigest()[:8]

@@ -41,12 +41,14 @@ MAY_IMPORT = {
     "cohort": "paper stats",
     "figures": "volume labels stats",
     "study": "volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration measure "
-    "stats figures",
+    "stats figures bids",
+    "bids": "volume labels nifti provenance",
+    "overview": "volume dicom study labels settings",
     "validation": "volume labels nifti t2 measure",
 }
 MAY_IMPORT["report"] = f"study paper cohort validation {MAY_IMPORT['study']}"
 MAY_IMPORT["reproduction"] = f"report simulation {MAY_IMPORT['report']}"
-MAY_IMPORT["__main__"] = f"reproduction training {MAY_IMPORT['reproduction']}"
+MAY_IMPORT["__main__"] = f"reproduction training overview {MAY_IMPORT['reproduction']}"
 KNOW_THE_TRUTH = {"anatomy", "scanner", "simulation", "validation", "cohort", "paper"}
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from mrmyo import process_cohort, process_study, read_nifti, study, write_nifti
+from mrmyo import process_cohort, process_study, read_nifti, study, study_cohort, write_nifti
 from mrmyo.study import StudyError, load_maps
 from mrmyo.validation import error_by_stage, tolerances
 
@@ -244,7 +244,7 @@ def test_an_unforeseen_failure_is_reported_too(synthetic_study, tmp_path, monkey
     def explode(*_, **__):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(study, "process_study", explode)
+    monkeypatch.setattr(study_cohort, "process_study", explode)
     with pytest.raises(StudyError, match="MemoryError: no room"):
         process_cohort({"A": synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
     assert "no room" in (tmp_path / "out" / "summary.csv").read_text()
