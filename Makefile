@@ -57,14 +57,17 @@ lint: env ## ruff; no outputs in the notebooks
 hooks: env ## let git run the linters before each commit
 	$(BIN)/pre-commit install
 
-system: ## tools that some tests and outputs need: dicom3tools, Chromium
-	@if command -v dciodvfy > /dev/null && command -v chromium > /dev/null; then exit 0; fi; \
+SYSTEM := dicom3tools chromium dcm2niix dcmtk
+
+system: ## tools that some tests need (Debian, Ubuntu)
+	@if command -v dciodvfy > /dev/null && command -v chromium > /dev/null && \
+	command -v dcm2niix > /dev/null && command -v dcmcjpeg > /dev/null; then exit 0; fi; \
 	sudo=; test "$$(id -u)" = 0 || sudo=$$(command -v sudo || echo none); \
 	if ! command -v apt-get > /dev/null || test "$$sudo" = none; then \
-	  echo "Please install dicom3tools (its dciodvfy checks the DICOM that we write) and Chromium with your own means."; \
+	  echo "Please install with your own means: $(SYSTEM)."; \
 	  echo "Without them, the tests that need them are skipped."; exit 0; fi; \
 	$$sudo apt-get update -qq && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dicom3tools chromium
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM)
 
 lock: ## resolve every version afresh, in an environment of its own, and write requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,14 +13,27 @@ def main(argv=None) -> int:
     """Run one command; errors are printed in a line, without a traceback, and give exit status 1."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.command(arguments)
+        status = arguments.command(arguments)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"mrmyo: {error}", file=sys.stderr)
+        print(f"mrmyo: {_words(error, arguments)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mrmyo: interrupted; run the same command again to go on.", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
+
+
+def _words(error, arguments):
+    """What went wrong; folders of DICOM are not named, for they may be called after patients."""
+    given = [getattr(arguments, name, None) for name in ("folder", "image", "folders")]
+    paths = [path for path in [*given[:2], *(given[2] or ())] if path is not None]
+    text = str(error)
+    for folder in [path for path in paths if not path.name.endswith((".nii", ".nii.gz"))]:
+        if getattr(error, "filename", None) and Path(os.fsdecode(error.filename)).is_relative_to(folder):
+            return f"{error.strerror or type(error).__name__}: a file of the study."
+        for spelling in (str(folder.resolve()), str(folder)):
+            text = text.replace(spelling, "the folder") if os.sep in spelling.strip(os.sep) else text
+    return text
 
 
 def _parser():
@@ -31,6 +45,11 @@ def _parser():
         command.set_defaults(command=run)
         return command
 
+    check = add("check", _check, "tell what a folder of DICOM holds, and whether it can be measured")
+    check.add_argument("folder", type=Path)
+    check.add_argument("--settings", type=Path, help="a settings file in TOML")
+    check.add_argument("--picture", type=Path, help="a PNG of where the series lie and their middle slices")
+
     run = add("run", _run, "measure one study: a folder of DICOM in; masks, maps, rows and a page out")
     run.add_argument("folder", type=Path)
     run.add_argument("out", type=Path)
@@ -39,9 +58,13 @@ def _parser():
     run.add_argument("--subject", help="the key that the rows carry (default: the name of OUT)")
 
     cohort = add("cohort", _cohort, "measure many studies, one folder each, into one table")
-    cohort.add_argument("folders", type=Path, nargs="+")
+    cohort.add_argument("folders", type=Path, nargs="*", help="study folders; their keys are salted hashes")
+    cohort.add_argument("--subjects", type=Path, help="in place of FOLDERS: a table (CSV) with the columns subject, "
+                        "folder and, for several visits, session")
     cohort.add_argument("--out", type=Path, required=True)
+    cohort.add_argument("--bids", action="store_true", help="write a BIDS dataset to OUT/bids as well")
     cohort.add_argument("--jobs", type=int, default=-1, help="studies at a time (default: one per processor)")
+    cohort.add_argument("--scheduler", help="address of a Dask scheduler, whose workers then do the work")
     for command in (run, cohort):
         command.add_argument("--model", type=Path, help="a segmentation model (default: the shipped one)")
         command.add_argument("--settings", type=Path, help="a settings file in TOML")
@@ -74,6 +97,25 @@ def _parser():
     return parser
 
 
+def _check(arguments):
+    from mrmyo.overview import as_ascii, look
+
+    encoding = sys.stdout.encoding or "ascii"
+    columns = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    text, series, verdict = look(arguments.folder, _settings(arguments), width=min(max(columns, 80), 120))
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = as_ascii(text)
+    print(text)
+    if arguments.picture and series is not None:
+        from mrmyo.overview_picture import write_overview
+
+        write_overview(series, verdict, arguments.picture)
+        print(f"\nPicture: {arguments.picture.name}")
+    return 0 if verdict.ready else 1
+
+
 def _run(arguments):
     from mrmyo import process_study
 
@@ -93,16 +135,22 @@ def _cohort(arguments):
     import pandas as pd
 
     from mrmyo import process_cohort
-    from mrmyo.study_cohort import KEYS
+    from mrmyo.study_subjects import KEYS, read_subjects
 
-    rows = process_cohort(arguments.folders, arguments.out, n_jobs=arguments.jobs, model=arguments.model,
-                          settings=_settings(arguments))
+    if bool(arguments.folders) == bool(arguments.subjects):
+        raise ValueError("Expected either study folders or --subjects TABLE.csv, and not both.")
+    folders = read_subjects(arguments.subjects) if arguments.subjects else arguments.folders
+    rows = process_cohort(folders, arguments.out, n_jobs=arguments.jobs, scheduler=arguments.scheduler,
+                          model=arguments.model, settings=_settings(arguments), bids=arguments.bids)
     _tell(rows[rows.side == "both"])
-    summary = pd.read_csv(arguments.out / "summary.csv", keep_default_na=False)
-    for row in summary[summary.outcome == "failed"].itertuples():
-        print(f"{row.subject} failed: {row.reason}", file=sys.stderr)
-    print(f"\n{(summary.outcome == 'measured').sum()} of {len(summary)} studies measured. The table is "
-          f"{arguments.out / 'rows.csv'}; which folder has which key, {arguments.out / KEYS} (keep it private).")
+    summary = pd.read_csv(arguments.out / "summary.csv", dtype=str, keep_default_na=False)
+    for row in summary[summary.reason != ""].itertuples():
+        print(f"{row.subject} (session {row.session}) {row.outcome}: {row.reason}", file=sys.stderr)
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcome.value_counts().items())
+    print(f"\n{len(summary)} studies: {counts}. The table is {arguments.out / 'rows.csv'}, what was done and why not, "
+          f"{arguments.out / 'summary.csv'}; which folder has which key, {arguments.out / KEYS} (keep it private).")
+    if arguments.folders and summary[summary.outcome != "skipped"].subject.duplicated().any():
+        print("Studies of one patient were taken for sessions of one subject. If that is wrong, state --subjects.")
 
 
 def _settings(arguments):
@@ -112,7 +160,7 @@ def _settings(arguments):
 
 
 def _tell(rows):
-    columns = ["subject", "side", "muscle", "t2_ms", "t2_sd_ms", "n_voxels", "n_failed"]
+    columns = ["subject", "session", "side", "muscle", "t2_ms", "t2_sd_ms", "n_voxels", "n_failed"]
     print(rows[columns].to_string(index=False, float_format="%.1f"))
 
 

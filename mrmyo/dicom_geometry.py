@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["POSITION_TOLERANCE_MM", "DicomError", "arrange", "echo_times", "plane_of"]
+__all__ = [
+    "ECHO_TIME_TOLERANCE_MS", "MIN_SLICES", "POSITION_TOLERANCE_MM", "DicomError", "apart", "arrange", "coverage",
+    "echo_times", "plane_of",
+]
 
 POSITION_TOLERANCE_MM = 0.05  # every slice must lie this near to its place on a straight, even, untilted stack
 CORNER_TOLERANCE_MM = 0.1  # the far corners of two slices may differ by this much through spacing or orientation
@@ -31,6 +34,37 @@ def plane_of(orientation) -> str:
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))
     nearest = int(np.argmax(normal))
     return ("sagittal", "coronal", "axial")[nearest] if normal[nearest] > np.cos(np.radians(30)) else "oblique"
+
+
+def coverage(affine, shape) -> tuple[float, float]:
+    """Lowest and highest RAS z over the edges of the voxels, in mm; NaNs without an affine."""
+    if affine is None:
+        return (np.nan, np.nan)
+    ends = [np.array([-0.5, n - 0.5]) * step for n, step in zip(shape, affine[2, :3], strict=True)]
+    low, high = (affine[2, 3] + sum(pick(end) for end in ends) for pick in (np.min, np.max))
+    return (round(float(low), 3), round(float(high), 3))
+
+
+def apart(one, n_one, other, n_other, *, declared=False) -> bool:
+    """Whether two stacks are stations of their own rather than pieces of one stack.
+
+    Pieces are interleaved (slices of one between those of the other, over more than half their length) or follow each
+    other on one line with a gap of some whole slices. `declared` stacks (StackID) may leave a gap.
+    """
+    normals = [affine[:3, 2] / np.linalg.norm(affine[:3, 2]) for affine in (one, other)]
+    if abs(normals[0] @ normals[1]) < np.cos(np.radians(1)):
+        return True
+    ends = [sorted(normals[0] @ (affine[:3, 3] + k * affine[:3, 2]) for k in (0, n - 1))
+            for affine, n in ((one, n_one), (other, n_other))]
+    common = min(ends[0][1], ends[1][1]) - max(ends[0][0], ends[1][0])
+    if common > 0.5 * min(end[1] - end[0] for end in ends):
+        return False
+    step = np.linalg.norm(one[:3, 2])
+    shift = other[:3, 3] - one[:3, 3]
+    aside = np.linalg.norm(shift - (shift @ normals[0]) * normals[0])
+    on_line = aside < 1 and abs(-common / step - round(-common / step)) < 0.02
+    same_step = abs(step - np.linalg.norm(other[:3, 2])) < POSITION_TOLERANCE_MM
+    return declared or not (on_line and same_step and common < -1.5 * step)
 
 
 def arrange(images):
@@ -106,11 +140,12 @@ def _in_plane(images):
 
 def _slices_by_echoes(images, slice_of):
     times = np.array(echo_times(images) or (np.nan,))
+    numbers = {image["EchoNumbers"] for image in images if "EchoNumbers" in image}
     n_slices = int(slice_of.max()) + 1
     cells = [[[] for _ in times] for _ in range(n_slices)]
     for image, k in zip(images, slice_of, strict=True):
-        if "EchoTime" not in image and len(times) > 1:
-            raise DicomError("some images lack EchoTime where others have several; export the series with it")
+        if "EchoTime" not in image and np.isfinite(times[0]):
+            raise DicomError("some images lack EchoTime where others have it; export the series with it")
         echo = int(np.argmin(np.abs(times - image["EchoTime"]))) if "EchoTime" in image else 0
         cells[k][echo].append(image)
     counts = np.array([[len(cell) for cell in row] for row in cells])
@@ -120,6 +155,13 @@ def _slices_by_echoes(images, slice_of):
             f"missing slices at some echoes: of {n_slices} slice positions found {per_echo}; expected every slice at "
             "every echo time. Export the whole series again"
         )
+    if counts.max() == counts.min() > 1 and len(times) == 1:
+        found = f"all have {times[0]:g} ms" if np.isfinite(times[0]) else "none has an EchoTime"
+        if len(numbers) > 1 or not np.isfinite(times[0]):
+            raise DicomError(
+                f"echo times absent or equal: up to {counts.max()} images share one slice position and {found}; "
+                "expected one echo time each, or one image a position. Export the series with EchoTime"
+            )
     if counts.max() > 1:
         raise DicomError(
             f"duplicated positions: up to {counts.max()} images share one slice position and echo time ({len(images)} "

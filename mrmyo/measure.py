@@ -116,7 +116,7 @@ def dice_by_muscle(labels: Volume, reference: Volume):
     return pd.DataFrame(rows).dropna(subset="dice").reset_index(drop=True)
 
 
-def quality_flags(rows, *, coverage: float) -> list[str]:
+def quality_flags(rows, *, coverage: float, n_bare_slices: int = 0) -> list[str]:
     """What in a study's rows calls for a look, in words; an empty list when nothing does.
 
     Parameters
@@ -125,6 +125,8 @@ def quality_flags(rows, *, coverage: float) -> list[str]:
         From `t2_by_muscle`.
     coverage : float
         Share of the T2 slices that the structural image covers.
+    n_bare_slices : int
+        T2 slices without any muscle in the mask.
     """
     flags = []
     whole = rows[rows.muscle == WHOLE_MUSCLE].set_index("side")
@@ -133,6 +135,8 @@ def quality_flags(rows, *, coverage: float) -> list[str]:
         return ["no muscle was found"]
     if coverage < 0.999:
         flags.append(f"the structural image covers only {coverage:.0%} of the T2 slices")
+    if n_bare_slices:
+        flags.append(f"{n_bare_slices} of the T2 slices hold no muscle of the mask")
     failed = both.n_failed / (both.n_voxels + both.n_failed)
     if failed > 0.01:
         flags.append(f"{failed:.1%} of the muscle voxels could not be fitted")

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mrmyo.files import replacing
+
 __all__ = ["Settings", "SettingsError", "Workspace", "read_settings", "workspace", "write_settings"]
+
+
+# as in the room dicom, which a test compares
+ROLES = (
+    "multi_echo", "in_phase", "opposed_phase", "water", "fat", "fat_fraction", "t2_map", "b1_map",
+    "t1w", "t2w", "t2w_fs", "stir", "other",
+)
+_CHOICES = {
+    "structural_plane": ("any", "axial", "coronal", "sagittal"),
+    "t2_source": ("auto", "echoes", "scanner_map"),
+}
+# what is no plain text: how to say it, and whether a value of a TOML file is one
+_KINDS = {
+    "segment_on": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(part, str) for part in v)),
+    "t2_map_unit_ms": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    "roles": ("a series number or the whole SeriesDescription in quotes for each role, under [roles]",
+              lambda v: isinstance(v, dict)),
+}
 
 
 class SettingsError(ValueError):
@@ -23,18 +45,58 @@ class Settings:
     ----------
     segment_on : tuple of str
         Roles of the series to draw masks on, the first that a study has.
+    structural_plane : {"any", "axial", "coronal", "sagittal"}
+        Acquired plane of the series to draw masks on.
+    t2_source : {"auto", "echoes", "scanner_map"}
+        Whether T2 is fitted to the echoes or taken from the scanner's own map; "auto": the map where there are no
+        echoes.
     t2_model : str
         See `mrmyo.fit_t2`.
+    t2_map_unit_ms : float, optional
+        How many ms one unit of the scanner's T2 map is (0.1 for tenths of a ms), where the images do not tell.
     segmentation_model : str, optional
         Path of a model file; the shipped one when None.
     session : str
         Name of the visit in the rows.
+    roles : mapping
+        What the images do not tell, or tell wrongly: role → series number, or its whole SeriesDescription. Kept as
+        sorted pairs. A description may hold a name: the copy of the settings in an output has series numbers instead.
+
+    Raises
+    ------
+    SettingsError
+        When an option has a value that there is not.
     """
 
     segment_on: tuple[str, ...] = ("in_phase", "water", "t2w", "t1w")
+    structural_plane: str = "any"
+    t2_source: str = "auto"
     t2_model: str = "mono"
+    t2_map_unit_ms: float | None = None
     segmentation_model: str | None = None
     session: str = "01"
+    roles: Mapping[str, int | str] | tuple[tuple[str, int | str], ...] = ()
+
+    def __post_init__(self):
+        roles = self.roles.items() if isinstance(self.roles, Mapping) else self.roles
+        object.__setattr__(self, "roles", tuple(sorted((str(role), which) for role, which in roles)))
+        object.__setattr__(self, "segment_on", tuple(self.segment_on))
+        for role in (*self.segment_on, *(role for role, _ in self.roles)):
+            if role not in ROLES:
+                raise SettingsError(f"Found the role {role!r}; expected one of {', '.join(ROLES)}.{_hint(role, ROLES)}")
+        for name, values in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in values:
+                known = ", ".join(map(repr, values))
+                raise SettingsError(f"Found {name} = {value!r}; expected one of {known}.{_hint(str(value), values)}")
+        if self.t2_map_unit_ms is not None and not 0 < self.t2_map_unit_ms < float("inf"):
+            raise SettingsError(
+                f"Found t2_map_unit_ms = {self.t2_map_unit_ms}; expected how many ms one unit of the map is, above 0."
+            )
+        for role, which in self.roles:
+            if isinstance(which, bool) or not isinstance(which, int | str) or which == "":
+                kind = type(which).__name__
+                raise SettingsError(f"Found a {kind} for the role {role}; expected {_KINDS['roles'][0]}.")
 
 
 def read_settings(path) -> Settings:
@@ -53,25 +115,38 @@ def read_settings(path) -> Settings:
     known = {field.name for field in fields(Settings)}
     unknown = sorted(set(found) - known)
     if unknown:
-        raise SettingsError(f"Found the settings {unknown}; expected only {sorted(known)}. Remove or rename them.")
+        hints = "".join(_hint(name, known) for name in unknown)
+        raise SettingsError(
+            f"Found the settings {unknown}; expected only {sorted(known)}. Remove or rename them.{hints}"
+        )
     for name, value in found.items():
-        listed = name == "segment_on"
-        fits = isinstance(value, list) and all(isinstance(v, str) for v in value) if listed else isinstance(value, str)
-        if not fits:
-            raise SettingsError(f"Found {name} = {value!r}; expected {'a list of texts' if listed else 'a text'}.")
-    return Settings(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+        expected, fits = _KINDS.get(name, ("a text", lambda v: isinstance(v, str)))
+        if not fits(value):
+            shown = "" if name == "roles" else f" = {value!r}"  # the text of a role may hold a name
+            raise SettingsError(f"Found {name}{shown}; expected {expected}.")
+    return Settings(**found)
 
 
 def write_settings(settings: Settings, path) -> None:
-    """Write settings as TOML; `read_settings` gives the same back."""
-    lines = []
-    for name, value in asdict(settings).items():
-        if value is not None:
-            text = "[" + ", ".join(_quote(v) for v in value) + "]" if isinstance(value, tuple | list) else _quote(value)
-            lines.append(f"{name} = {text}")
-    partial = Path(path).with_name(f".{Path(path).name}.partial")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write settings as TOML; `read_settings` gives the same back, descriptions in `roles` included."""
+    options = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    roles = options.pop("roles")
+    lines = [f"{name} = {_toml(value)}" for name, value in options.items() if value is not None]
+    if roles:
+        lines += ["", "[roles]", *(f"{role} = {_toml(which)}" for role, which in roles)]
+    with replacing(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _hint(word, known):
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _toml(value):
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return _quote(value) if isinstance(value, str | Path) else repr(value)
 
 
 def _quote(text):

@@ -7,8 +7,8 @@ or a changed option reruns only what lies downstream.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,26 +16,22 @@ import numpy as np
 
 from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
-from mrmyo.measure import quality_flags, t2_by_muscle
-from mrmyo.nifti import NiftiError, read_nifti, read_t2map, write_nifti, write_t2map
-from mrmyo.provenance import file_digest, record
+from mrmyo.nifti import NiftiError, read_nifti, write_nifti
+from mrmyo.provenance import file_digest
 from mrmyo.registration import align
-from mrmyo.settings import Settings, write_settings
+from mrmyo.settings import Settings
+from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
+from mrmyo.study_results import read_rows, with_numbers, write_results
+from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
-from mrmyo.t2 import T2Maps, fit_t2
+from mrmyo.t2 import fit_t2
 from mrmyo.volume import Volume, same_grid
 
 __all__ = ["StudyError", "load_maps", "process_study"]
 
+STRUCTURAL = "structural.nii.gz"
 REVIEWED = "labels_reviewed.nii.gz"
-# map: file name, how it is written (maps of times in seconds, as BIDS has it) and read
-MAPS = {"t2_ms": ("T2map.nii.gz", write_t2map, read_t2map), "t2_std_ms": ("T2std.nii.gz", write_t2map, read_t2map),
-        "s0": ("S0map.nii.gz", write_nifti, read_nifti), "residual": ("residual.nii.gz", write_nifti, read_nifti),
-        "status": ("status.nii.gz", write_nifti, read_nifti)}
-
-
-class StudyError(ValueError):
-    """A study that lacks what is needed."""
+B1_MAP = "B1map.nii.gz"
 
 
 def process_study(folder, out_dir, labels=None, *, subject=None, model=None, settings: Settings | None = None,
@@ -72,64 +68,53 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     settings = settings or Settings()
     model = model or settings.segmentation_model
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    series = read_dicom(folder, roles=dict(settings.roles))
+    chosen = choose_series(series, settings)
+    files = {role: file_digest(series.files(key)) for role, key in chosen.roles}
+    drawn_on = [chosen.structural_name, [files[role] for role, key in chosen.roles if key in chosen.structural]]
+    structural = structural_volume(series, chosen)
+    t2_volume = lru_cache(lambda: series.volume(chosen.t2))  # read when a stage first needs it
+
+    out.mkdir(parents=True, exist_ok=True)  # not before all is found: a study that is refused leaves no folder
     stages = Stages(out)
-    series = read_dicom(folder)
-    role = _structural_role(series, settings)
-    _check_one_study(series, role)
-    files = {name: file_digest(series.files(name)) for name in (role, "multi_echo")}
-    structural = series.volume(role)
-    echoes = lru_cache(lambda: series.volume("multi_echo"))  # read when a stage first needs them
-
-    stages.run("read", files[role], ["structural.nii.gz"], lambda: write_nifti(structural, out / "structural.nii.gz"))
-    mask, made_from, mask_name = _mask(stages, structural, files[role], labels, model, progress)
-    aligned = stages.run("align", [made_from, files], ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
-                         lambda: _align(out, mask, structural, echoes()))
-    fitted = stages.run(
-        "fit",
-        [files["multi_echo"], settings.t2_model],
-        ["fit.json", *(file for file, _, _ in MAPS.values())],
-        lambda: _fit(out, echoes(), settings),
-    )
-    facts = {
-        "subject": subject or out.name,
-        "session": settings.session,
-        "t2_model": settings.t2_model,
-        "mask": mask_name,
-    }
-    stages.run("measure", [aligned, fitted, facts], ["rows.csv", "study.json", "quality.html"],
-               lambda: _measure(out, facts, settings, {"files": files, "structural": role}))
-    return _read_rows(out)
+    read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
+    mask, made_from, mask_name = _mask(stages, structural, read, labels, model, progress)
+    aligned = stages.run("align", [made_from, read, files], ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
+                         lambda: _align(out, mask, structural, t2_volume()))
+    from_echoes = chosen.t2_source == "echoes"
+    option = settings.t2_model if from_echoes else settings.t2_map_unit_ms
+    fitted_from = [files[role] for role, key in chosen.roles if key == chosen.t2]
+    fitted = stages.run("fit", [chosen.t2_source, fitted_from, option],
+                        ["fit.json", *(file for file, _, _ in MAPS.values())],
+                        lambda: write_maps(_t2(t2_volume(), from_echoes, option), out))
+    notes = [*chosen.notes, *_b1(stages, series, chosen, files)]
+    facts = {"subject": subject or out.name, "session": settings.session,
+             "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
+    inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
+              "files": files, "notes": notes}
+    options = with_numbers(settings, series)
+    stages.run("measure", [aligned, fitted, facts, inputs, asdict(options)], ["rows.csv", "study.json", "quality.html"],
+               lambda: write_results(out, facts, options, inputs))
+    return read_rows(out)
 
 
-def _read_rows(out):
-    import pandas as pd
-
-    return pd.read_csv(out / "rows.csv", dtype={"subject": str, "session": str})
-
-
-def _structural_role(series, settings):
-    """The first role of the settings that the study has; refuses a study without one, or without echoes."""
-    roles = set(series.loc[series.readable, "role"])
-    structural = next((role for role in settings.segment_on if role in roles), None)
-    if structural is None or "multi_echo" not in roles:
-        problems = [f"series {row.series}: {row.problem}" for row in series[~series.readable].itertuples()]
-        raise StudyError(
-            f"Found series with the roles {sorted(roles)}; expected a multi-echo spin-echo series and one of "
-            f"{list(settings.segment_on)} to draw the mask on. "
-            + (f"These could not be read: {'; '.join(problems)}." if problems else "Check that the folder is complete.")
-        )
-    return structural
+def _t2(volume, from_echoes, option):
+    """T2 maps, of echoes by a model or of the scanner's map by its unit."""
+    return fit_t2(volume, model=option) if from_echoes else scanner_t2(volume, unit_ms=option)
 
 
-def _check_one_study(series, role):
-    """Refuses a mask and echoes that come from two studies, perhaps of two patients."""
-    chosen = [series[(series.role == name) & series.readable].study for name in (role, "multi_echo")]
-    if len(set().union(*map(set, chosen))) > 1:
-        raise StudyError(
-            f"Found the {role} and multi_echo series in {series.study.nunique()} studies (by StudyInstanceUID), "
-            "which may be of different patients; expected one study. Give each study a folder of its own."
-        )
+def _b1(stages, series, chosen, files):
+    """Keep the scanner's B1 map where there is one; what kept it from that, as a list of notes."""
+    path = stages.folder / B1_MAP
+    if chosen.b1_map is None:
+        path.unlink(missing_ok=True)  # of an earlier run
+        return []
+    try:
+        stages.run("b1", files["b1_map"], [B1_MAP],
+                   lambda: write_nifti(relative_b1(series.volume(chosen.b1_map)), path))
+    except StudyError as error:
+        return [f"the B1 map was not kept: {error}"]
+    return []
 
 
 def _mask(stages, structural, structural_key, labels, model, progress):
@@ -172,52 +157,10 @@ def _is_readable(path):
     return True
 
 
-def _align(out, mask, structural, multi_echo):
-    alignment = align(mask, moving=structural, fixed=multi_echo)
+def _align(out, mask, structural, t2_volume):
+    alignment = align(mask, moving=structural, fixed=t2_volume)
     write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
     write_nifti(alignment.labels, out / "labels_t2.nii.gz")
     write_json({**alignment.report, "transform": alignment.transform.tolist()}, out / "alignment.json")
 
 
-def _fit(out, multi_echo, settings):
-    maps = fit_t2(multi_echo, model=settings.t2_model)
-    for name, (file, write, _) in MAPS.items():
-        write(maps.volume(name), out / file)
-    write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms)}, out / "fit.json")
-
-
-def load_maps(out_dir) -> T2Maps:
-    """The T2 maps that `process_study` left in a folder."""
-    out = Path(out_dir)
-    facts = json.loads((out / "fit.json").read_text())
-    volumes = {name: read(out / file) for name, (file, _, read) in MAPS.items()}
-    return T2Maps(**{name: volume.array for name, volume in volumes.items()}, model=facts["model"],
-                  echo_times_ms=tuple(facts["echo_times_ms"]), affine=volumes["t2_ms"].affine)
-
-
-def _measure(out, facts, settings, inputs):
-    """Rows, flags, provenance and the page; ``rows.csv`` is written last."""
-    from mrmyo.figures.pages import write_quality_page
-
-    maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
-    rows = t2_by_muscle(maps, labels)
-    for position, (name, value) in enumerate(facts.items()):
-        rows.insert(position, name, value)
-    alignment = json.loads((out / "alignment.json").read_text())
-    flags = quality_flags(rows, coverage=alignment["coverage"])
-    study = {**facts, "flags": flags, "alignment": alignment, "inputs": inputs, "provenance": record()}
-    write_settings(settings, out / "settings.toml")
-    write_quality_page(
-        out / "quality.html",
-        rows=rows,
-        flags=flags,
-        facts=study,
-        t2=maps.volume("t2_ms"),
-        labels_t2=labels,
-        structural=read_nifti(out / "structural.nii.gz"),
-        mask=read_nifti(out / "mask.nii.gz"),
-    )
-    write_json(study, out / "study.json")
-    partial = out / ".rows.csv"
-    rows.to_csv(partial, index=False, float_format="%.4f")
-    os.replace(partial, out / "rows.csv")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from mrmyo.files import remove_leftovers, replacing
 from mrmyo.provenance import code_digest, digest, file_digest
 
 __all__ = ["Stages", "write_json"]
@@ -26,6 +26,7 @@ class Stages:
 
     def __init__(self, folder):
         self.folder = Path(folder)
+        remove_leftovers(self.folder)  # of a run that was killed
         try:
             notes = json.loads((self.folder / "stages.json").read_text())
             self.notes = notes if isinstance(notes, dict) else {}
@@ -77,7 +78,5 @@ class Stages:
 
 def write_json(content, path) -> None:
     """Write JSON under another name, then rename it."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["GridError", "Volume", "axis_codes", "resample", "same_grid", "to_canonical"]
+__all__ = ["GridError", "Volume", "axis_codes", "reformat", "resample", "same_grid", "to_canonical"]
 
 
 class GridError(ValueError):
@@ -148,3 +148,57 @@ def resample(volume: Volume, like: Volume, *, order: int = 1, fill: float = 0.0)
         place = a * i + b * j + c * k + d
         array[(place < -0.5 - 1e-6) | (place > n - 0.5 + 1e-6)] = fill
     return like.with_array(array, echo_times_ms=None, meta=volume.meta)
+
+
+def reformat(volume: Volume, *, plane: str = "axial", spacing_mm: float = 5.0) -> Volume:
+    """Slices of another plane from a stack of thin ones, as a scanner reformats them (1 mm coronal → 5 mm axial).
+
+    Each slice is the mean of what lies within its slab, voxels in part by their part, so that nothing finer than the
+    slab comes back as an alias. The slabs follow the volume's own axes (an oblique stack stays oblique), fill its
+    extent from the middle outwards, and leave out what at the ends does not fill one.
+
+    Parameters
+    ----------
+    volume : Volume
+        3-D; its voxels along the new slice direction no larger than the slab.
+    plane : {"axial", "coronal", "sagittal"}
+        Of the new slices: the volume's axis nearest to its normal becomes the last one.
+    spacing_mm : float
+        Thickness and distance of the new slices.
+
+    Returns
+    -------
+    Volume
+        float32; in plane its voxels are the old ones, slices lead to Superior, Anterior or Right.
+
+    Raises
+    ------
+    GridError
+        When the volume has echoes, the plane is unknown, or its voxels are too large or too few for a slab.
+    """
+    planes = {"sagittal": 0, "coronal": 1, "axial": 2}
+    if plane not in planes:
+        raise GridError(f"Found plane={plane!r}; expected one of {', '.join(planes)}.")
+    if volume.array.ndim != 3:
+        raise GridError(f"Only 3-D volumes are reformatted; found shape {volume.array.shape}. Take one echo first.")
+    canonical = to_canonical(volume)
+    axis = planes[plane]
+    n, step = canonical.shape[axis], canonical.spacing_mm[axis]
+    n_slabs = int(n * step / spacing_mm + 1e-6)
+    if not 0 < step <= spacing_mm * (1 + 1e-6) or n_slabs < 1:
+        raise GridError(
+            f"Found {n} voxels of {step:.2f} mm along the new slices; expected voxels no larger than the slab of "
+            f"{spacing_mm:g} mm, and at least one slab of them. A thick stack cannot be reformatted."
+        )
+    thickness = spacing_mm / step  # in voxels; voxel i reaches from i to i + 1
+    edges = (n - n_slabs * thickness) / 2 + thickness * np.arange(n_slabs + 1)
+    voxels = np.arange(n)
+    shared = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
+    weights = np.clip(shared, 0, None) / thickness
+    array = np.moveaxis(np.tensordot(canonical.array, weights.astype(np.float32), (axis, 1)), -1, axis)
+    to_old = np.eye(4)
+    to_old[axis, axis], to_old[axis, 3] = thickness, (edges[0] + edges[1] - 1) / 2
+    order = [*(k for k in range(3) if k != axis), axis]
+    facts = {"SliceThickness": float(spacing_mm), "SpacingBetweenSlices": float(spacing_mm)}
+    return Volume(array.transpose(order).astype(np.float32, copy=False),
+                  (canonical.affine @ to_old)[:, [*order, 3]], None, {**volume.meta, **facts})

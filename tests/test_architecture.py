@@ -19,9 +19,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room is a module or a folder; dicom_files, dicom_geometry, … are parts of the room dicom. Data only moves downwards.
 MAY_IMPORT = {
+    "files": "",
     "volume": "",
     "labels": "volume",  # the rule of the half voxel lives there
-    "settings": "",
+    "settings": "files",
     "progress": "",
     "provenance": "settings",
     "dicom": "volume labels",
@@ -39,11 +40,11 @@ MAY_IMPORT = {
     "stats": "",
     "paper": "stats",
     "cohort": "paper stats",
-    "figures": "volume labels stats",
-    "study": "volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration measure "
-    "stats figures bids",
-    "bids": "volume labels nifti provenance",
-    "overview": "volume dicom study labels settings",
+    "figures": "files volume labels stats",
+    "study": "files volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration "
+    "measure stats figures bids",
+    "bids": "files volume labels nifti provenance",
+    "overview": "files volume dicom study labels settings",
     "validation": "volume labels nifti t2 measure",
 }
 MAY_IMPORT["report"] = f"study paper cohort validation {MAY_IMPORT['study']}"

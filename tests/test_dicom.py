@@ -83,7 +83,6 @@ def test_magnitude_and_phase_of_one_series_are_two_rows(real_data):
     ("failing/sliceorientation", r"mixed planes.*90\.0° apart \(axial, sagittal\)"),
     ("incomplete_multiecho", "missing slices at some echoes: of 3 slice positions found 20 ms: 3, 40 ms: 2, 60 ms: 2"),
     ("generic/rgb", "colour images"),
-    ("philips_enhanced", "multi-frame"),
 ])
 def test_what_is_no_volume_is_refused_by_name(real_data, name, found):
     with pytest.raises(DicomError, match=found):
@@ -227,6 +226,78 @@ def test_no_identity_leaves(study):
         table.volume("multi_echo")
     for secret in ("Muster", "S-007", "20200101", "045Y", table.files("fat")[0].name):
         assert secret not in told and secret not in str(refused.value)
+
+
+def test_the_grid_of_a_series_needs_no_pixels(study):
+    table = read_dicom(study)
+    for path in study.rglob("*.dcm"):
+        path.write_bytes(b"")  # only the headers read before count
+    grid = table.grid("multi_echo")
+    assert grid.array.shape == (7, 6, 5, 4) and not any(grid.array.strides) and not grid.array.flags.writeable
+    assert np.array_equal(grid.affine, small_volume().affine) and grid.echo_times_ms == (8.5, 17.0, 25.5, 34.0)
+    assert grid.meta["RepetitionTime"] == 3000 and table.grid("fat").shape == (7, 6, 5)
+    assert table["coverage_mm"][0] == pytest.approx((-4.0, 36.0))  # five slices of 8 mm, with their edges
+    with pytest.raises(DicomError, match="cannot be decoded"):
+        table.volume("fat")
+
+
+def test_a_key_names_one_row(study):
+    write(small_volume(seed=7), study / "again", DIXON_IMAGE_TYPES["water"], SeriesNumber=12, ScanningSequence="GR")
+    table = read_dicom(study)
+    waters = table[table["role"] == "water"]
+    assert set(waters["series"]) == {12} and all(len(key) == 12 for key in waters["key"])
+    first = {table.volume(key).array[0, 0, 0] for key in waters["key"]}
+    assert first == {small_volume(seed=seed).array[0, 0, 0] for seed in (7, 12)}
+    assert set(read_dicom(study)["key"]) == set(table["key"])
+
+
+@pytest.mark.parametrize("which", [11, " Sag OPP  Phase", "key"])
+def test_a_stated_role_wins(study, which):
+    for path in (study / "opposed_phase").iterdir():
+        edit(path, SeriesDescription="sag opp phase")
+    key = read_dicom(study).set_index("series").key[11]
+    table = read_dicom(study, roles={"water": key if which == "key" else which}).set_index("series")
+    assert table.role[11] == "water" and table.role[12] == "other" and table.role[13] == "fat"
+
+
+@pytest.mark.parametrize(("roles", "found"), [
+    ({"water": 99}, "0 series are what the settings state for role 'water'.*Found 5 "),
+    ({"water": "Muster"}, "0 series are what"), ({"wine": 5}, "'wine' is no role"), ({"t1w": "same"}, "2 series are"),
+])
+def test_a_statement_that_fits_nothing_or_twice_is_refused(study, roles, found):
+    for path in [*(study / "fat").iterdir(), *(study / "water").iterdir()]:
+        edit(path, SeriesDescription="same")
+    with pytest.raises(DicomError, match=found) as refused:
+        read_dicom(study, roles=roles)
+    assert "Muster" not in str(refused.value) and "same" not in str(refused.value)
+
+
+def test_words_of_another_alphabet_and_odd_values_spoil_nothing(tmp_path):
+    for path in write(small_volume(), tmp_path / "a", SeriesDescription="Oberschenkel_räumlich_Ödem"):
+        data = bytearray(path.read_bytes())
+        place = data.index(b"\x18\x00\x14\x13DS")  # FlipAngle
+        data[place + 8 : place + 10] = b"9,"
+        path.write_bytes(data)
+    table = read_dicom(tmp_path, roles={"t1w": "OBERSCHENKEL_RÄUMLICH_ÖDEM"})
+    assert np.array_equal(table.volume("t1w").array, small_volume().array)
+
+
+@pytest.mark.parametrize("position", ["HFS", "FFP", "HFDL", "FFDR"])
+def test_the_patients_position_moves_nothing(tmp_path, position):
+    write(small_volume(), tmp_path / position, PatientPosition=position)
+    assert np.array_equal(read_dicom(tmp_path).grid(5).affine, small_volume().affine)
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_bits_beside_the_value_are_cut_off(tmp_path, signed):
+    paths = write(small_volume(), tmp_path / "a")
+    values = np.random.default_rng(5).integers(-2048 if signed else 0, 2048, (5, 6, 7)).astype(np.int16)
+    for path, value in zip(paths, values, strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 13, signed
+        dataset.PixelData = (((value.view(np.uint16) & 0xFFF) << 2) | 0x8001).tobytes()  # overlays above and below
+        dataset.save_as(path)
+    assert np.array_equal(read_dicom(tmp_path).volume(5).array, values.transpose(2, 1, 0))
 
 
 def test_laterality_reaches_the_volume(tmp_path):

@@ -141,6 +141,7 @@ def test_each_flag_is_raised_alone(rows, coverage, words):
 
 def test_an_unremarkable_study_raises_no_flag_and_a_bad_one_several():
     assert quality_flags(whole(), coverage=1.0) == []
+    assert quality_flags(whole(), coverage=1.0, n_bare_slices=3) == ["3 of the T2 slices hold no muscle of the mask"]
     assert quality_flags(whole(n_failed=100, right_ml=1299, t2_ms=60), coverage=1.0) == []
     assert len(quality_flags(whole(n_failed=5000, left_ml=300, t2_ms=np.nan), coverage=0.5)) == 4
 

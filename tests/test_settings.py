@@ -28,6 +28,8 @@ from mrmyo.settings import Settings, SettingsError, read_settings, workspace, wr
 @pytest.mark.parametrize("settings", [
     Settings(),
     Settings(segment_on=("water",), t2_model="epg", segmentation_model="models/a.safetensors", session="baseline"),
+    Settings(structural_plane="coronal", t2_source="scanner_map", t2_map_unit_ms=0.1, segment_on=("t1w",)),
+    Settings(roles={"multi_echo": 7, "in_phase": 't2_tse "Dixon"_in', "b1_map": -1}, t2_map_unit_ms=1),
     Settings(segmentation_model='C:\\models\\"best"', session="erste Sitzung – Ödem\n\t\x7f\x01😀"),
 ])
 def test_settings_survive_a_file(settings, tmp_path):
@@ -51,7 +53,17 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ('sesion = "02"', r"\['sesion'\]; expected only .*'session'"),
+    ('sesion = "02"', r"\['sesion'\]; expected only .*'session'.*Did you mean 'session'\?"),
+    ('[role]\nin_phase = 3', r"\['role'\].*Did you mean 'roles'"),
+    ('[roles]\ninphase = 3', r"role 'inphase'; expected one of multi_echo.*Did you mean 'in_phase'\?"),
+    ('segment_on = ["t1"]', r"role 't1'.*Did you mean 't1w'"),
+    ('[roles]\nin_phase = 3.5', "a float for the role in_phase; expected a series number"),
+    ('[roles]\nin_phase = true', "a bool for the role"), ('[roles]\nin_phase = [3, 4]', "a list for the role"),
+    ('roles = "Doe_in"', r"Found roles; expected a series number"),
+    ('t2_source = "scanner map"', r"'scanner map'; expected one of .*Did you mean 'scanner_map'"),
+    ('structural_plane = "Axial"', "expected one of 'any', 'axial'"),
+    ("t2_map_unit_ms = 0", "expected how many ms one unit"), ("t2_map_unit_ms = inf", "expected how many ms"),
+    ('t2_map_unit_ms = "0.1"', "expected a number"), ("t2_map_unit_ms = true", "expected a number"),
     ("session = 2", "session = 2; expected a text"),
     ('segment_on = "water"', "expected a list of texts"),
     ("segment_on = [1, 2]", "expected a list of texts"),
@@ -72,6 +84,19 @@ def test_a_settings_file_that_cannot_be_read_is_named_without_its_folder(tmp_pat
             read_settings(tmp_path / name)
         assert str(tmp_path) not in str(caught.value)
     assert issubclass(SettingsError, ValueError)
+
+
+def test_roles_are_kept_so_that_settings_can_be_hashed():
+    one, other = (Settings(roles=dict(pairs)) for pairs in ([("t1w", 3), ("water", "W")], [("water", "W"), ("t1w", 3)]))
+    assert one == other and hash(one) == hash(other) and one != Settings(roles={"t1w": 3})
+    assert dict(one.roles) == {"t1w": 3, "water": "W"}
+
+
+def test_the_text_of_a_role_is_not_repeated_in_an_error(tmp_path):
+    (tmp_path / "run.toml").write_text('roles = "Doe, Jane: thigh"')
+    with pytest.raises(SettingsError) as caught:
+        read_settings(tmp_path / "run.toml")
+    assert "Doe" not in str(caught.value)
 
 
 def test_settings_are_frozen():

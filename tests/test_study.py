@@ -12,7 +12,7 @@ import pandas as pd
 import pydicom
 import pytest
 
-from mrmyo import process_cohort, process_study, read_nifti, study, study_cohort, write_nifti
+from mrmyo import process_study, read_nifti, study, write_nifti
 from mrmyo.study import StudyError, load_maps
 from mrmyo.validation import error_by_stage, tolerances
 
@@ -155,23 +155,6 @@ def test_mask_of_another_grid_is_refused(synthetic_study, tmp_path):
         process_study(synthetic_study[0], tmp_path / "out", labels=labels, progress=False)
 
 
-def test_one_bad_study_does_not_stop_the_others(synthetic_study, tmp_path):
-    bad = tmp_path / "Doe_Jane"
-    bad.mkdir()
-    (bad / "notes.txt").write_text("not an image")
-    rows = process_cohort([synthetic_study[0], bad], tmp_path / "out", n_jobs=1, progress=False)
-    summary = pd.read_csv(tmp_path / "out" / "summary.csv", keep_default_na=False)
-    assert sorted(summary.outcome) == ["failed", "measured"]
-    assert summary.reason[summary.outcome == "failed"].str.len().item() > 20
-    assert rows.subject.nunique() == 1
-    assert not [p for p in (tmp_path / "out").rglob("*") if "Doe" in p.name]
-    assert b"Doe" not in (tmp_path / "out" / "summary.csv").read_bytes()
-    keys = tmp_path / "out" / ".keys.csv"
-    assert set(pd.read_csv(keys).subject) == set(summary.subject) and keys.stat().st_mode & 0o077 == 0
-    with pytest.raises(StudyError, match="None of the 1 studies"):
-        process_cohort({"A": bad}, tmp_path / "other", n_jobs=1, progress=False)
-
-
 def test_a_kill_within_a_stage_leaves_it_undone(processed, synthetic_study, tmp_path, monkeypatch):
     out = tmp_path / "P1"
     shutil.copytree(processed[0], out)
@@ -232,28 +215,3 @@ def test_two_patients_in_one_folder_are_refused(synthetic_study, tmp_path):
         image.save_as(path)
     with pytest.raises(StudyError, match="2 studies"):
         process_study(tmp_path / "study", tmp_path / "out", progress=False)
-
-
-@pytest.mark.parametrize("key", ["../escaped", "", ".", "a/b"])
-def test_subject_keys_stay_within_the_output(key, synthetic_study, tmp_path):
-    with pytest.raises(StudyError, match="subject keys"):
-        process_cohort({key: synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
-
-
-def test_an_unforeseen_failure_is_reported_too(synthetic_study, tmp_path, monkeypatch):
-    def explode(*_, **__):
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(study_cohort, "process_study", explode)
-    with pytest.raises(StudyError, match="MemoryError: no room"):
-        process_cohort({"A": synthetic_study[0]}, tmp_path / "out", n_jobs=1, progress=False)
-    assert "no room" in (tmp_path / "out" / "summary.csv").read_text()
-
-
-def test_a_corrected_mask_counts_in_the_cohort_too(synthetic_study, tmp_path):
-    study_folder, truth, _ = synthetic_study
-    rows = process_cohort({"P1": study_folder}, tmp_path, n_jobs=1, progress=False)
-    assert rows["mask"].str.startswith("automatic").all()
-    process_study(study_folder, tmp_path / "P1", labels=truth / "labels_in_phase.nii.gz", progress=False)
-    rows = process_cohort({"P1": study_folder}, tmp_path, n_jobs=1, progress=False)
-    assert rows["mask"].str.startswith("reviewed").all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mrmyo.volume import GridError, Volume, axis_codes, resample, same_grid, to_canonical
+from mrmyo.volume import GridError, Volume, axis_codes, reformat, resample, same_grid, to_canonical
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -182,3 +182,64 @@ def test_the_affine_is_a_copy_that_nobody_can_write_to():
     assert volume.affine[0, 3] == 0
     with pytest.raises(ValueError, match="read-only"):
         volume.affine[0, 3] = 1
+
+
+# -- reformatting ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_reformat_keeps_every_place(plane, seed):
+    """The mean of what is linear over a slab is its value in the slab's middle, wherever the axes point."""
+    rng = np.random.default_rng(seed)
+    affine = oblique(rng, spread_deg=20)
+    shape = (15, 18, 16)
+    slope = rng.normal(0, 1, 3)
+    where = Volume(np.zeros(shape), affine)
+    found = reformat(where.with_array(positions(where) @ slope + 7), plane=plane, spacing_mm=7.3)
+    # a voxel counts as of one value throughout: a part of one at either end is off by at most an eighth of its step
+    across = to_canonical(where).affine[:3, {"sagittal": 0, "coronal": 1, "axial": 2}[plane]]
+    bound = abs(slope @ across) * np.linalg.norm(across) / 8 / 7.3
+    np.testing.assert_allclose(found.array, positions(found) @ slope + 7, rtol=0, atol=bound + 1e-4)
+    assert found.spacing_mm[2] == pytest.approx(7.3)
+    assert axis_codes(found.affine)[2] == {"axial": "S", "coronal": "A", "sagittal": "R"}[plane]
+    # the slabs lie within the volume, in its middle
+    inside = np.linalg.inv(affine) @ found.affine @ [*((np.array(found.shape) - 1) / 2), 1]
+    np.testing.assert_allclose(inside[:3], (np.array(shape) - 1) / 2, atol=1e-6)
+
+
+def test_a_reformat_equals_simpleitk_of_a_filtered_image():
+    """5 mm axial slabs of a 1 mm coronal stack: SimpleITK's mean over five rows, sampled in the slabs' middles."""
+    import SimpleITK as sitk
+
+    affine = np.array([[1.2, 0, 0, -20], [0, 0, 1.0, -9], [0, -1.0, 0, 30], [0, 0, 0, 1]])
+    array = np.random.default_rng(4).normal(100, 30, (30, 40, 20)).astype(np.float32)
+    coronal = Volume(array, affine)
+    found = reformat(coronal, plane="axial", spacing_mm=5.0)
+    assert found.shape == (30, 20, 8)
+    smooth = sitk.Mean(as_itk(sitk, coronal), [0, 2, 0])
+    theirs = sitk.Resample(smooth, as_itk(sitk, found), sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    np.testing.assert_allclose(found.array, sitk.GetArrayFromImage(theirs).transpose(2, 1, 0), rtol=1e-5)
+
+
+def test_a_reformat_has_no_alias_and_counts_parts_of_voxels():
+    stripes = np.tile(np.where(np.arange(40) % 2, 200.0, 0.0), (8, 8, 1))
+    found = reformat(Volume(stripes, np.eye(4)), spacing_mm=4.0)
+    np.testing.assert_allclose(found.array, 100.0, rtol=1e-6)
+    ramp = np.tile(np.arange(6.0), (2, 2, 1))
+    found = reformat(Volume(ramp, np.eye(4)), spacing_mm=1.5)
+    # the first slab holds all of voxel 0 and half of voxel 1
+    np.testing.assert_allclose(found.array[0, 0], [1 / 3, 5 / 3, 10 / 3, 14 / 3], rtol=1e-6)
+    assert found.meta["SliceThickness"] == 1.5
+
+
+def test_what_cannot_be_reformatted_is_refused():
+    thick = Volume(np.zeros((8, 8, 8)), np.diag([1.0, 1, 6, 1]))
+    with pytest.raises(GridError, match=r"8 voxels of 6\.00 mm.*no larger than the slab of 5 mm"):
+        reformat(thick)
+    with pytest.raises(GridError, match="at least one slab"):
+        reformat(thick, plane="coronal", spacing_mm=9)
+    with pytest.raises(GridError, match="expected one of sagittal"):
+        reformat(thick, plane="transversal")
+    with pytest.raises(GridError, match="one echo first"):
+        reformat(Volume(np.zeros((8, 8, 8, 2)), np.eye(4)))

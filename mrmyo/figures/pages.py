@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
 from mrmyo.figures.pictures import montage, t2_map
+from mrmyo.files import replacing
 from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume, resample, to_canonical
 
@@ -77,9 +77,8 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
     page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             f'<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1><p class="notice">{notice}</p>'
             f"{body}</body></html>\n")
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 

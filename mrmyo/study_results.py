@@ -1,0 +1,79 @@
+"""What a measured study leaves for its readers: rows, flags, provenance and the page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from mrmyo.files import replacing
+from mrmyo.labels import is_muscle
+from mrmyo.measure import quality_flags, t2_by_muscle
+from mrmyo.nifti import read_nifti
+from mrmyo.provenance import record
+from mrmyo.settings import Settings, write_settings
+from mrmyo.study_maps import load_maps
+from mrmyo.study_stages import write_json
+
+__all__ = ["read_rows", "with_numbers", "write_results"]
+
+
+def read_rows(out_dir):
+    """The rows that `process_study` left in a folder."""
+    import pandas as pd
+
+    return pd.read_csv(Path(out_dir) / "rows.csv", dtype={"subject": str, "session": str})
+
+
+def with_numbers(settings: Settings, series) -> Settings:
+    """Settings that name series by their numbers alone: a description that someone typed stays in their own file.
+
+    A series without a number is named by its key.
+    """
+    stated = series[series.role.isin([role for role, _ in settings.roles])]
+    return replace(settings, roles={row.role: int(row.series) if row.series >= 0 else row.key
+                                    for row in stated.itertuples()})
+
+
+def write_results(out_dir, facts, settings: Settings, inputs) -> None:
+    """Measure the maps of a folder under its mask and write what there is to say of it; ``rows.csv`` comes last.
+
+    Parameters
+    ----------
+    out_dir : path
+        With the maps, ``labels_t2.nii.gz``, ``structural.nii.gz``, ``mask.nii.gz`` and ``alignment.json``.
+    facts : mapping
+        Of the study; the first columns of every row.
+    settings : Settings
+        Without descriptions (`with_numbers`).
+    inputs : mapping
+        What went in, for ``study.json``; its ``notes`` are told on their own.
+    """
+    from mrmyo.figures.pages import write_quality_page
+
+    out = Path(out_dir)
+    maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
+    rows = t2_by_muscle(maps, labels)
+    for position, (name, value) in enumerate(facts.items()):
+        rows.insert(position, name, value)
+    alignment = json.loads((out / "alignment.json").read_text())
+    other_axes = tuple(axis for axis in range(3) if axis != labels.slice_axis)
+    bare = int((~is_muscle(labels.array).any(axis=other_axes)).sum())
+    flags = quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)
+    inputs = dict(inputs)
+    study = {**facts, "flags": flags, "notes": inputs.pop("notes"), "alignment": alignment, "inputs": inputs,
+             "provenance": record()}
+    write_settings(settings, out / "settings.toml")
+    write_quality_page(
+        out / "quality.html",
+        rows=rows,
+        flags=flags,
+        facts=study,
+        t2=maps.volume("t2_ms"),
+        labels_t2=labels,
+        structural=read_nifti(out / "structural.nii.gz"),
+        mask=read_nifti(out / "mask.nii.gz"),
+    )
+    write_json(study, out / "study.json")
+    with replacing(out / "rows.csv") as partial:
+        rows.to_csv(partial, index=False, float_format="%.4f")

@@ -1,0 +1,228 @@
+"""Which series of a study to measure T2 on and which to draw the mask on; a doubt is an error that lists the choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrmyo.dixon import combine
+from mrmyo.settings import Settings
+from mrmyo.study_candidates import (
+    UNNAMED,
+    StudyError,
+    candidates,
+    coverage,
+    is_axial,
+    is_thin,
+    may_be_drawn_on,
+    of_role,
+    tell_unnamed,
+)
+from mrmyo.volume import Volume, reformat
+
+__all__ = ["Chosen", "StudyError", "choose_series", "structural_volume"]
+
+TIE = 0.05  # shares of the T2 stack that differ by less count as equal
+SLAB_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The series of a study that are used, by the ``key`` of their rows.
+
+    Attributes
+    ----------
+    t2 : str
+        What T2 comes from.
+    t2_source : {"echoes", "scanner_map"}
+    structural : tuple of str
+        What the mask is drawn on: one series, or water and fat, of which the in-phase image is made.
+    structural_name : str
+        Its role, and what is made of it.
+    plane : str
+        Plane to reformat it to; '' to leave it as it is.
+    b1_map : str, optional
+    roles : tuple
+        (role, key) of every series that is used.
+    series : tuple
+        (role, series number) of the same.
+    notes : tuple of str
+        What a reader of the results should know of the choice.
+    """
+
+    t2: str
+    t2_source: str
+    structural: tuple[str, ...]
+    structural_name: str
+    plane: str = ""
+    b1_map: str | None = None
+    roles: tuple[tuple[str, str], ...] = ()
+    series: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def choose_series(series, settings: Settings) -> Chosen:
+    """Choose the series to measure T2 on, to draw the mask on, and the B1 map.
+
+    T2 comes from the echoes, or else from the scanner's own map (`Settings.t2_source`). The mask is drawn on the first
+    role of `Settings.segment_on` that has a series over the T2 stack; an in-phase image is made of water and fat where
+    only these exist. Among several series of one role counts the share of the T2 stack's volume that they cover, in the
+    same frame of reference if any is; among equals (within 0.05) the plane of the T2 stack. Stacks that can be neither
+    segmented as they are nor reformatted (thick ones that are not axial) come last, unless the settings state them.
+
+    Where the role that is wanted is missing, but two to four images of one grid have no names, their voxels are read to
+    tell which of them is which (`mrmyo.dixon.tell_dixon`).
+
+    Parameters
+    ----------
+    series : SeriesTable
+        From `mrmyo.read_dicom`, to which the settings' ``roles`` were given.
+    settings : Settings
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    StudyError
+        When a series is missing, lies elsewhere or in another study, or several would do equally well.
+    """
+    readable = series[series.readable]
+    source, role = _t2_role(readable, settings)
+    t2 = _choose_t2(series, readable[readable.role == role], settings, role)
+    stack = series.grid(t2.key)
+    beside = readable[readable.study == t2.study]  # a mask and echoes of two studies may be of two patients
+    told, notes = tell_unnamed(series, beside, stack, settings)
+    structural, name = _choose_structural(series, told, stack, t2, settings)
+    plane = ""
+    if not is_axial(structural.grid) and is_thin(structural.grid):
+        plane = "axial"
+        notes.append(f"the {structural.plane} series was reformatted to axial slabs of {SLAB_MM:g} mm")
+        name += f", reformatted to axial {SLAB_MM:g} mm"
+    b1_map = _choose_b1(series, beside, stack, notes)
+    used = [row for row in (t2, *structural.rows, b1_map) if row is not None]
+    return Chosen(
+        t2.key, source, structural.keys, name, plane, None if b1_map is None else b1_map.key,
+        roles=tuple((row.role, row.key) for row in used), series=tuple((row.role, int(row.series)) for row in used),
+        notes=tuple(notes),
+    )
+
+
+def structural_volume(series, chosen: Chosen) -> Volume:
+    """Read the image to draw the mask on, put together and reformatted as `choose_series` decided."""
+    parts = [series.volume(key) for key in chosen.structural]
+    volume = parts[0]
+    if len(parts) == 2:
+        volume = volume.with_array(combine(*(part.array for part in parts), phase=0).astype(np.float32))
+    return reformat(volume, plane=chosen.plane, spacing_mm=SLAB_MM) if chosen.plane else volume
+
+
+def _t2_role(readable, settings):
+    """Where T2 comes from, and the role of the series; refuses a study without, or with nothing to draw a mask on."""
+    roles = set(readable.role)
+    has = {"echoes": "multi_echo" in roles, "scanner_map": "t2_map" in roles}
+    wanted = ("echoes", "scanner_map") if settings.t2_source == "auto" else (settings.t2_source,)
+    source = next((name for name in wanted if has[name]), None)
+    return source, {"echoes": "multi_echo", "scanner_map": "t2_map", None: None}[source]
+
+
+def _missing(series, settings):
+    readable = series[series.readable]
+    problems = [f"series {row.series}: {row.problem}" for row in series[~series.readable].itertuples()]
+    t2 = {"auto": "a multi-echo spin-echo series (or the scanner's own T2 map)",
+          "echoes": "a multi-echo spin-echo series", "scanner_map": "the scanner's own T2 map"}[settings.t2_source]
+    plane = "" if settings.structural_plane == "any" else f"{settings.structural_plane} "
+    return StudyError(
+        f"Found series with the roles {sorted(set(readable.role))}; expected {t2} and one {plane}series of "
+        f"{list(settings.segment_on)} to draw the mask on. "
+        + (f"These could not be read: {'; '.join(problems)}." if problems else "Check that the folder is complete; a "
+           "series that was taken for something else can be named in a settings file, under [roles].")
+    )
+
+
+def _choose_t2(series, rows, settings, role):
+    """The one series to measure T2 on: among several the one that the images to draw a mask on cover best."""
+    if rows.empty:
+        raise _missing(series, settings)
+    rows = list(rows.itertuples())
+    if len(rows) == 1:
+        return rows[0]
+    readable = series[series.readable]
+    drawn_on = readable[readable.role.isin({*settings.segment_on, "water", *UNNAMED})]
+    grids = [(row.study, series.grid(row.key)) for row in may_be_drawn_on(drawn_on, settings).itertuples()]
+    covered = []
+    for row in rows:
+        stack = series.grid(row.key)
+        covered.append(max((coverage(grid, stack) for study, grid in grids if study == row.study), default=0.0))
+    best = [row for row, share in zip(rows, covered, strict=True) if share > max(covered) - TIE]
+    if len(best) == 1:
+        return best[0]
+    if len({row.study for row in best}) > 1:
+        raise _two_studies(series)
+    named = "; ".join(f"series {row.series} ({row.plane}, {share:.0%} of it covered by an image to draw a mask on)"
+                      for row, share in zip(rows, covered, strict=True) if row in best)
+    raise StudyError(
+        f"{len(best)} series of the role {role} would do equally well: {named}. Say which in a settings file: "
+        f"under [roles], {role} = {_number(series, best[0])}."
+    )
+
+
+def _two_studies(series):
+    return StudyError(
+        f"Found the structural and the T2 series in {series.study.nunique()} studies (by StudyInstanceUID), which may "
+        "be of different patients; expected one study. Give each study a folder of its own."
+    )
+
+
+def _choose_structural(series, rows, stack, t2, settings):
+    """The candidate to draw the mask on, and its name."""
+    stated = {role for role, _ in settings.roles}
+    by_role = {role: of_role(series, rows, stack, role, settings) for role in settings.segment_on}
+    for must_segment in (True, False):
+        for role, found in by_role.items():
+            over = [c for c in found if c.coverage > 0 and (
+                not must_segment or role in stated or is_axial(c.grid) or is_thin(c.grid))]
+            if over:
+                best = _best(series, over, stack, t2, role)
+                return best, f"{role} (water + fat)" if len(best.rows) == 2 else role
+    elsewhere = [candidate for found in by_role.values() for candidate in found]
+    if not elsewhere:
+        others = series[series.readable & (series.study != t2.study)]
+        raise _two_studies(series) if others.role.isin(settings.segment_on).any() else _missing(series, settings)
+    raise StudyError(
+        f"No image to draw the mask on overlaps the T2 stack (series {t2.series}): {'; '.join(map(str, elsewhere))}. "
+        "Check that all are of the same part of the body, or name another series under [roles] in a settings file."
+    )
+
+
+def _best(series, found, stack, t2, role):
+    frame = stack.meta.get("FrameOfReferenceUID")
+    found = [c for c in found if c.grid.meta.get("FrameOfReferenceUID") == frame] or found
+    most = max(c.coverage for c in found)
+    best = [c for c in found if c.coverage > most - TIE]
+    if len(best) > 1:
+        best = [c for c in best if c.plane == t2.plane] or best
+    if len(best) > 1:
+        stated = "water" if len(best[0].rows) == 2 else role
+        raise StudyError(
+            f"{len(best)} images of the role {role} would do equally well to draw the mask on: "
+            f"{'; '.join(map(str, best))}. Say which in a settings file: under [roles], "
+            f"{stated} = {_number(series, best[0].rows[0])}; or set structural_plane."
+        )
+    return best[0]
+
+
+def _number(series, row):
+    """What a settings file calls a series: its number, or its key where several share that."""
+    return int(row.series) if (series.series == row.series).sum() == 1 else f'"{row.key}"'
+
+
+def _choose_b1(series, rows, stack, notes):
+    found = [c for c in candidates(series, rows[(rows.role == "b1_map") & (rows.n_echoes == 1)], stack) if c.coverage]
+    most = max((c.coverage for c in found), default=0)
+    best = [c for c in found if c.coverage > most - TIE]
+    if len(best) > 1:
+        notes.append(f"no B1 map was kept, for several would do: {'; '.join(map(str, best))}")
+    return best[0].rows[0] if len(best) == 1 else None

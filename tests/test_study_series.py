@@ -1,0 +1,186 @@
+"""Which series is used for what: told by place and physics, and a doubt is told in words."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from dicom_samples import STUDY, edit
+
+from mrmyo.dicom import read_dicom
+from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
+from mrmyo.settings import Settings
+from mrmyo.study_candidates import coverage
+from mrmyo.study_series import StudyError, choose_series, structural_volume
+from mrmyo.volume import Volume
+
+PHYSICS = {
+    "multi_echo": {"ScanningSequence": "SE", "RepetitionTime": 3000},
+    "t1w": {"ScanningSequence": "SE", "RepetitionTime": 600, "EchoTime": 12},
+    "t2w": {"ScanningSequence": "SE", "RepetitionTime": 4000, "EchoTime": 80},
+}
+IMAGE_TYPES = {**DIXON_IMAGE_TYPES, "t2_map": ("DERIVED", "PRIMARY", "T2 MAP"), "b1_map": ("DERIVED", "PRIMARY", "B1")}
+_numbers = itertools.count(1)
+
+
+def add(root, role, *, z=(-30, 30), plane="axial", step=6.0, pixel=10.0, **facts):
+    """One series: 200 × 200 mm across (a coronal one 120 mm deep), its edges at `z` mm; its number."""
+    number = facts.pop("number", next(_numbers))
+    if plane == "axial":
+        shape = (int(200 / pixel), int(200 / pixel), round((z[1] - z[0]) / step))
+        axes, first = np.diag([pixel, pixel, step]), (-100 + pixel / 2, -100 + pixel / 2, z[0] + step / 2)
+    else:  # columns to the right, rows downwards, slices to the front
+        shape = (int(200 / pixel), round((z[1] - z[0]) / pixel), round(120 / step))
+        axes = np.array([[pixel, 0, 0], [0, 0, step], [0, -pixel, 0]])
+        first = (-100 + pixel / 2, -60 + step / 2, z[1] - pixel / 2)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes, first
+    n_echoes = 4 if role == "multi_echo" else None
+    values = np.random.default_rng(number).integers(0, 1000, shape if n_echoes is None else (*shape, n_echoes))
+    volume = Volume(values.astype(np.uint16), affine, n_echoes and (10.0, 20.0, 30.0, 40.0))
+    series = {"SeriesNumber": number, "SliceThickness": step, **PHYSICS.get(role, {"EchoTime": 2.0}), **facts}
+    image_type = IMAGE_TYPES.get(role, ("ORIGINAL", "PRIMARY", "OTHER"))
+    write_dicom_series(volume, root / f"{number:03d}", study=STUDY, series=series, image_type=image_type)
+    return number
+
+
+def choose(root, **options):
+    settings = Settings(**options)
+    series = read_dicom(root, roles=dict(settings.roles))
+    return series, choose_series(series, settings)
+
+
+def numbers(chosen):
+    return dict(chosen.series)
+
+
+def test_of_six_stations_the_one_over_the_t2_stack(tmp_path):
+    stations = [add(tmp_path, "in_phase", z=(low, low + 120)) for low in range(-400, 200, 100)]
+    add(tmp_path, "multi_echo", z=(-30, 18))  # the fourth reaches from -100 to 20
+    _, chosen = choose(tmp_path)
+    assert numbers(chosen)["in_phase"] == stations[3] and chosen.structural_name == "in_phase"
+
+
+def test_between_two_stations_is_an_error_that_lists_them(tmp_path):
+    low, high = add(tmp_path, "in_phase", z=(-120, 0)), add(tmp_path, "in_phase", z=(0, 120))
+    add(tmp_path, "multi_echo", z=(-30, 30))
+    with pytest.raises(StudyError, match=rf"series {low} \(axial, 50% .*series {high} \(axial, 50%.*in_phase = {low}"):
+        choose(tmp_path)
+    assert numbers(choose(tmp_path, roles={"in_phase": high})[1])["in_phase"] == high
+
+
+def test_the_plane_of_the_t2_stack_decides_among_equals_only(tmp_path):
+    coronal = add(tmp_path, "in_phase", plane="coronal", z=(-100, 100))
+    axial = add(tmp_path, "in_phase", z=(-60, 60))
+    t2 = add(tmp_path, "multi_echo")
+    assert numbers(choose(tmp_path)[1]) == {"multi_echo": t2, "in_phase": axial}
+    # 6 mm coronal slices cannot be segmented: only where nothing else is, or it is asked for
+    assert numbers(choose(tmp_path, structural_plane="coronal")[1])["in_phase"] == coronal
+    assert numbers(choose(tmp_path, roles={"in_phase": coronal})[1])["in_phase"] == coronal
+
+
+def test_a_thin_coronal_series_is_reformatted(tmp_path):
+    coronal = add(tmp_path, "t1w", plane="coronal", z=(-50, 50), step=2.5, pixel=2.0)
+    add(tmp_path, "multi_echo")
+    series, chosen = choose(tmp_path)
+    assert numbers(chosen)["t1w"] == coronal and chosen.plane == "axial" and "reformatted" in chosen.structural_name
+    volume = structural_volume(series, chosen)
+    assert volume.spacing_mm == pytest.approx([2.0, 2.5, 5.0]) and volume.slice_axis == 2
+    assert volume.shape == (100, 48, 20)
+
+
+def test_roles_come_in_the_order_of_the_settings(tmp_path):
+    t1w, in_phase = add(tmp_path, "t1w"), add(tmp_path, "in_phase")
+    add(tmp_path, "multi_echo")
+    assert numbers(choose(tmp_path)[1])["in_phase"] == in_phase
+    assert numbers(choose(tmp_path, segment_on=("t1w", "in_phase"))[1])["t1w"] == t1w
+
+
+def test_an_image_of_another_place_yields_to_the_next_role(tmp_path):
+    add(tmp_path, "in_phase", z=(300, 360))
+    t1w = add(tmp_path, "t1w")
+    add(tmp_path, "multi_echo")
+    assert numbers(choose(tmp_path)[1])["t1w"] == t1w
+
+
+def test_no_overlap_at_all_is_an_error(tmp_path):
+    knee = add(tmp_path, "in_phase", z=(-400, -340))
+    add(tmp_path, "multi_echo")
+    with pytest.raises(StudyError, match=rf"overlaps the T2 stack.*series {knee} \(axial, 0%"):
+        choose(tmp_path)
+
+
+def test_in_phase_is_made_of_water_and_fat(tmp_path):
+    for role in ("water", "fat"):
+        add(tmp_path, role)
+    add(tmp_path, "fat", z=(-30, 42))  # of another grid
+    add(tmp_path, "multi_echo")
+    series, chosen = choose(tmp_path)
+    assert chosen.structural_name == "in_phase (water + fat)"
+    water, fat = (series.volume(key) for key in chosen.structural)
+    np.testing.assert_array_equal(structural_volume(series, chosen).array, water.array + fat.array)
+    assert choose(tmp_path, segment_on=("water",))[1].structural == chosen.structural[:1]
+
+
+def test_of_several_multi_echo_series_the_one_with_an_image_beside_it(tmp_path):
+    add(tmp_path, "multi_echo", z=(300, 360))
+    thigh = add(tmp_path, "multi_echo")
+    add(tmp_path, "in_phase", z=(-60, 60))
+    assert numbers(choose(tmp_path)[1])["multi_echo"] == thigh
+    again = add(tmp_path, "multi_echo")
+    with pytest.raises(StudyError, match=rf"2 series of the role multi_echo.*series {thigh} .*series {again} "):
+        choose(tmp_path)
+
+
+def test_the_scanners_map_where_there_are_no_echoes_or_it_is_asked_for(tmp_path):
+    t2_map, _ = add(tmp_path, "t2_map"), add(tmp_path, "in_phase")
+    assert choose(tmp_path)[1].t2_source == "scanner_map"
+    with pytest.raises(StudyError, match=r"'t2_map'.*expected a multi-echo spin-echo series and"):
+        choose(tmp_path, t2_source="echoes")
+    add(tmp_path, "multi_echo")
+    assert choose(tmp_path)[1].t2_source == "echoes"
+    _, chosen = choose(tmp_path, t2_source="scanner_map")
+    assert numbers(chosen)["t2_map"] == t2_map
+
+
+def test_the_same_frame_of_reference_is_preferred(tmp_path):
+    frames = {"FrameOfReferenceUID": "1.2.3"}, {"FrameOfReferenceUID": "1.2.4"}
+    add(tmp_path, "in_phase", z=(-60, 60), **frames[0])
+    small = add(tmp_path, "in_phase", z=(-12, 12), **frames[1])
+    add(tmp_path, "multi_echo", **frames[1])
+    assert numbers(choose(tmp_path)[1])["in_phase"] == small
+
+
+def test_one_b1_map_is_kept_and_two_are_told(tmp_path):
+    add(tmp_path, "in_phase"), add(tmp_path, "multi_echo")
+    b1 = add(tmp_path, "b1_map", pixel=20.0)
+    assert numbers(choose(tmp_path)[1])["b1_map"] == b1
+    add(tmp_path, "b1_map")
+    _, chosen = choose(tmp_path)
+    assert chosen.b1_map is None and "no B1 map was kept" in chosen.notes[0]
+
+
+def test_two_of_one_number_are_named_by_key(tmp_path):
+    uid = {"SeriesInstanceUID": "1.2.3.9", "number": 77}
+    add(tmp_path, "multi_echo")
+    add(tmp_path, "in_phase", **uid)
+    for path in list((tmp_path / "077").iterdir()):
+        edit(path, ImageType=["ORIGINAL", "PRIMARY", "DIXON", "IN_PHASE", "NORM"])
+    (tmp_path / "077").rename(tmp_path / "filtered")
+    add(tmp_path, "in_phase", **uid)
+    with pytest.raises(StudyError, match=r'in_phase = "[0-9a-f]{12}"') as caught:
+        choose(tmp_path)
+    key = str(caught.value).split('in_phase = "')[1][:12]
+    assert choose(tmp_path, roles={"in_phase": key})[1].structural == (key,)
+
+
+def test_coverage_counts_volume_to_the_voxel_edges():
+    stack = Volume(np.zeros((10, 10, 10)), np.diag([2.0, 2, 5, 1]))
+    half = np.diag([2.0, 2, 5, 1])
+    half[:3, 3] = 10, 0, 0  # five voxels along x
+    assert coverage(stack, stack) == 1
+    assert coverage(Volume(stack.array, half), stack) == pytest.approx(0.5)
+    quarter = half.copy()
+    quarter[:3, 3] = 10, 0, -25
+    assert coverage(Volume(stack.array, quarter), stack) == pytest.approx(0.25)
