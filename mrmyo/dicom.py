@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import numbers
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from mrmyo.volume import Volume
 
 __all__ = ["DicomError", "SeriesTable", "read_dicom"]
 
+_ORDER = itemgetter("series", "image_type", "key")
 _PLACE = ("path", "frame", "tile", "layout", "slope", "intercept")
 
 
@@ -228,13 +230,9 @@ def _table(found, roles, doubt):
     for row, role in zip(rows, siblings(beside), strict=True):
         row["role"] = role
     _state_roles(rows, {key: str(of.get("SeriesDescription", "")) for key, of in facts.items()}, roles)
-    table = SeriesTable(sorted(rows, key=_order))
+    table = SeriesTable(sorted(rows, key=_ORDER))
     table._sources = sources
     return table
-
-
-def _order(row):
-    return row["series"], row["image_type"], row["key"]
 
 
 def _state_roles(rows, descriptions, roles):
@@ -252,7 +250,7 @@ def _state_roles(rows, descriptions, roles):
         for choice in ([row for row in meant if row["role"] == role], [row for row in meant if row["readable"]]):
             meant = choice if len(meant) > 1 and choice else meant
         if len(meant) != 1:
-            listed = sorted(meant or rows, key=_order)
+            listed = sorted(meant or rows, key=_ORDER)
             found = "; ".join(f"{row['series']} ({'/'.join(row['image_type'])}), key {row['key']}" for row in listed)
             raise DicomError(
                 f"{len(meant)} series are what the settings state for role {role!r}; expected one. Found {found}. "
@@ -271,9 +269,7 @@ def _summary(series, doubt):
     first = next((image for image in images if "Rows" in image), images[0])
     facts = {key: first[key] for key in FACT_KEYWORDS if key in first}
     stack = series.stack if affine is not None else [[image] for image in images]
-    spacing = (np.nan,) * 3
-    if affine is not None:
-        spacing = tuple(float(round(step, 6)) for step in np.linalg.norm(affine[:3, :3], axis=0))
+    steps = (np.nan,) * 3 if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
     places = {image.get("ImagePositionPatient", image["path"]) for image in images}
     turned = {image["ImageOrientationPatient"] for image in images if "ImageOrientationPatient" in image}
     planes = {plane_of(orientation) for orientation in turned}
@@ -285,7 +281,7 @@ def _summary(series, doubt):
         "readable": not series.problems,
         "problem": "; ".join(series.problems),
         "shape": shape,
-        "spacing_mm": spacing,
+        "spacing_mm": tuple(float(round(step, 6)) for step in steps),
         "n_slices": n_slices,
         "n_echoes": max(len(series.times), 1),
         "echo_times_ms": series.times,

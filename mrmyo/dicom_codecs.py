@@ -119,7 +119,9 @@ def _jpeg_2000(stream, layout):
 def _agree(found, layout):
     rows, columns, components, precision = found
     expected = (layout["rows"], layout["columns"], 1)
-    if (rows, columns, components) != expected or not 2 <= precision <= layout["allocated"]:
+    # GDCM ends the process over 32 bits allocated for fewer in the stream
+    fits = 2 <= precision <= layout["allocated"] <= 16
+    if (rows, columns, components) != expected or not fits:
         raise StreamError(
             f"the compressed stream holds {columns} × {rows} pixels of {components} × {precision} bits; its file's "
             f"header says {layout['columns']} × {layout['rows']} of {layout['allocated']}"
@@ -128,6 +130,8 @@ def _agree(found, layout):
 
 def _checked_jpeg(stream, layout):
     """The bits of a pixel and the stream without comments, when every marker up to its scan is well formed."""
+    if layout["syntax"] in _JPEG_LS and not stream[-64:].rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise StreamError("the compressed stream is cut short")  # CharLS reads on for seconds
     frames = {0xF7} if layout["syntax"] in _JPEG_LS else {0xC3} if layout["syntax"] in _LOSSLESS else {0xC0, 0xC1, 0xC2}
     place, precision, tables, kept = 2, None, False, [bytes(stream[:2])]
     while stream[:2] == b"\xff\xd8" and place + 4 <= len(stream) and stream[place] == 0xFF:

@@ -114,7 +114,7 @@ def _until_pixels():
     count = itertools.count()
 
     def stop(tag, vr, length):
-        if tag < 0x00080000 or next(count) > _MAX_ELEMENTS:
+        if tag < 0x00040000 or next(count) > _MAX_ELEMENTS:
             raise ValueError("no header")
         return tag in _PIXEL_TAGS
 
@@ -190,8 +190,8 @@ def _facts(dataset, elements):
 def _rescaled(image):
     """Slope and intercept to the displayed value (PS3.3 C.11.1), under names that the Philips scale may change."""
     slope, intercept = image.get("RescaleSlope", 1), image.get("RescaleIntercept", 0)
-    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
-        found = f"rescale slope {slope:g} and intercept {intercept:g}; expected finite numbers, a slope that is not 0"
+    if not 1e-30 < abs(slope) < 1e25 or abs(intercept) > 1e30:  # else values leave the range of float32
+        found = f"rescale slope {slope:g} and intercept {intercept:g}; expected a slope not 0 and usual numbers"
         image.setdefault("problem", found)
     return {**image, "slope": slope, "intercept": intercept}
 

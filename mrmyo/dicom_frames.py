@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from pydicom.datadict import tag_for_keyword
 
 __all__ = ["enhanced_images", "mosaic_images", "private_value", "real_world_facts"]
 
@@ -43,10 +44,14 @@ _FRAME_FACTS = {
     "FrameContentSequence": {"StackID": "StackID", "FrameAcquisitionNumber": "AcquisitionNumber"},
     "FrameAnatomySequence": {"FrameLaterality": "ImageLaterality"},
 }
+_CRITICAL = {"RescaleSlope", "RescaleIntercept", "EchoTime"}
 _UNASSIGNED = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence")
 _PULSES = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
 _SIEMENS_PRIVATE, _SIEMENS_IMAGE_TYPE = "SIEMENS MR SDI 02", 0x75
-_PHILIPS_FRAME, _PHILIPS_CREATOR, _PHILIPS_SCALE = (0x2005, 0x140F), "Philips MR Imaging DD 001", 0x0E
+_PHILIPS_CREATOR, _PHILIPS_SCALE = "Philips MR Imaging DD 001", 0x0E
+# what is looked at in a frame, in this order: what stands later wins
+_GROUPS = {int(tag_for_keyword(name)): name for name in (*_UNASSIGNED, *_FRAME_FACTS, "RealWorldValueMappingSequence")}
+_GROUPS |= {0x002111FE: "Siemens", 0x2005140F: "Philips"}
 _MAX_TILES = 1024
 
 
@@ -68,31 +73,56 @@ def enhanced_images(dataset, file_facts, plain) -> list[dict]:
     if len(per_frame) != n_frames:  # one too many in the middle would give all behind it another frame's place
         problem = f"an enhanced file describes {len(per_frame)} frames and holds {n_frames}; export it again"
         return [{**file_facts, "problem": problem}]
-    common = {**_pulse_facts(dataset), **file_facts, **_group_facts(shared, plain)}
-    return [_derived({**common, **_group_facts(per_frame[f], plain), "frame": f}) for f in range(n_frames)]
+    known = {}
+    common = {**_pulse_facts(dataset), **file_facts, **_group_facts(shared, plain, known)}
+    return [_derived({**common, **_group_facts(group, plain, known), "frame": f}) for f, group in enumerate(per_frame)]
 
 
-def _group_facts(group, plain):
-    """What one item of functional groups says, under classic keywords."""
-    if group is None:
+def _group_facts(group, plain, known):
+    """What one item of functional groups says, under classic keywords.
+
+    Most sequences are the same bytes in every frame: `known` keeps what those say, so that each is parsed once.
+    """
+    facts = {}
+    elements = {} if group is None else dict(group.items())
+    for tag in _GROUPS:
+        element = elements.get(tag)
+        if element is None:
+            continue
+        raw = element.value if isinstance(element.value, bytes) else None
+        if raw is None or (tag, raw) not in known:
+            told = _sequence_facts(group, tag, plain)
+            if raw is not None:
+                known[tag, raw] = told
+        else:
+            told = known[tag, raw]
+        facts |= told
+    return facts
+
+
+def _sequence_facts(group, tag, plain):
+    """What the first item of one sequence of a group says."""
+    sequence, name = group[tag].value, _GROUPS[tag]
+    if not sequence:
         return {}
-    items = {}
-    for name in _UNASSIGNED:  # legacy converted objects keep there what has no group of its own
-        for element in (group.get(name) or [()])[0]:
-            if element.VR != "SQ" and element.keyword and (value := plain(element.keyword, element.value)) is not None:
-                items[element.keyword] = value
-    for sequence, names in _FRAME_FACTS.items():
-        if found := group.get(sequence):
-            values = {keyword: plain(keyword, found[0].get(name)) for name, keyword in names.items()}
-            items |= {keyword: value for keyword, value in values.items() if value is not None}
-    items |= real_world_facts(group, plain)
-    tokens = private_value(group.get((0x0021, 0x11FE)), _SIEMENS_PRIVATE, 0x0021, _SIEMENS_IMAGE_TYPE)
-    if tokens:
-        items["_tokens"] = tuple(str(token) for token in ([tokens] if isinstance(tokens, str) else tokens))
-    scale = private_value(group.get(_PHILIPS_FRAME), _PHILIPS_CREATOR, 0x2005, _PHILIPS_SCALE)
-    if scale:
-        items["scale"] = float(scale)
-    return items
+    if name in _UNASSIGNED:  # legacy converted objects keep there what has no group of its own
+        told = {element.keyword: plain(element.keyword, element.value) for element in sequence[0] if element.VR != "SQ"}
+    elif name in _FRAME_FACTS:
+        given = {keyword: sequence[0].get(name) for name, keyword in _FRAME_FACTS[name].items()}
+        told = {keyword: plain(keyword, value) for keyword, value in given.items()}
+        for keyword in _CRITICAL & told.keys():
+            if told[keyword] is None and given[keyword] not in (None, ""):
+                told["problem"] = f"a file is damaged in its header: {keyword} of a frame makes no sense"
+    elif name == "RealWorldValueMappingSequence":
+        told = real_world_facts(group, plain)
+    elif name == "Siemens":
+        tokens = private_value(sequence, _SIEMENS_PRIVATE, 0x0021, _SIEMENS_IMAGE_TYPE)
+        tokens = [tokens] if isinstance(tokens, str) else tokens or ()
+        told = {"_tokens": tuple(str(token) for token in tokens)}
+    else:
+        scale = private_value(sequence, _PHILIPS_CREATOR, 0x2005, _PHILIPS_SCALE)
+        told = {"scale": scale if isinstance(scale, float) else None}
+    return {keyword: value for keyword, value in told.items() if keyword and value is not None}
 
 
 def real_world_facts(dataset, plain) -> dict:

@@ -123,6 +123,9 @@ def _series(key, images) -> Series:
             told += " (attributes are encrypted; decrypt the files first)"
         if not series.problems or not told.startswith(("no geometry", "too few slices")):  # these are then no news
             series.problems = [*series.problems, told]
+    except Exception as error:  # headers can be absurd in more ways than are thought of; the neighbours stay readable
+        kind = type(error).__name__
+        series.problems = [*series.problems, f"a header that makes no sense ({kind}); export the series again"]
     return series
 
 

@@ -42,7 +42,8 @@ def _as_json(value):
 
 def file_digest(paths: Iterable) -> str:
     """A hash of the contents of files, whatever their names and order."""
-    contents = sorted(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths)
+    paths = (path if hasattr(path, "read_bytes") else Path(path) for path in paths)  # a file in a zip file has it too
+    contents = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     return digest(contents)
 
 

@@ -74,6 +74,12 @@ def truncate(data, rng):
     return data[: rng.integers(low, max(len(data), low + 1))]
 
 
+def zeros_from(data, rng):
+    """A copy that broke off and was filled up, sometimes far beyond the end."""
+    at = rng.integers(150, len(data))
+    return data[:at] + bytes(len(data) - at + int(rng.choice([0, 0, 1 << 10, 1 << 20])))
+
+
 def flip_header(data, rng):
     return flipped(data, rng, 0, header_end(data))
 
@@ -201,7 +207,7 @@ def drop_or_double_frame(data, rng):
 
 
 DAMAGES = [
-    truncate, flip_header, flip_pixels, flip_digit, wrong_vr, wrong_length, shuffle_bytes, other_syntax, junk, nested,
-    remove_tag, absurd_tag, absurd_tag, drop_or_double_frame,
+    truncate, zeros_from, flip_header, flip_pixels, flip_digit, wrong_vr, wrong_length, shuffle_bytes, other_syntax,
+    junk, nested, remove_tag, absurd_tag, absurd_tag, drop_or_double_frame,
 ]
-RAW_ONLY = [truncate, flip_header, flip_pixels, shuffle_bytes, junk]  # for a zip file
+RAW_ONLY = [truncate, zeros_from, flip_header, flip_pixels, shuffle_bytes, junk]  # for a zip file

@@ -149,6 +149,8 @@ def spoil(name, dataset):
         dataset.PerFrameFunctionalGroupsSequence, dataset.NumberOfFrames = frames[:3] + frames[6:], 12
         length = dataset.Rows * dataset.Columns * 2
         dataset.PixelData = dataset.PixelData[: 3 * length] + dataset.PixelData[6 * length :]
+    elif name == "a slope gone mad":
+        frames[4].PixelValueTransformationSequence = [item(RescaleSlope="1e999", RescaleIntercept="0")]
     elif name == "one echo":
         for frame in frames:
             frame.MREchoSequence[0].EffectiveEchoTime = 8.5
@@ -162,7 +164,8 @@ def spoil(name, dataset):
     ("a frame undescribed", "describes 14 frames and holds 15"),
     ("a frame too many", "describes 16 frames and holds 15"),
     ("frames without pixels", "holds fewer pixels"), ("no positions", "15 of 15 images lack ImagePositionPatient"),
-    ("a slice gone", "uneven slice spacing"), ("one echo", "one echo only (8.5 ms) of a multiple spin echo"),
+    ("a slope gone mad", "RescaleSlope of a frame makes no sense"), ("a slice gone", "uneven slice spacing"),
+    ("one echo", "one echo only (8.5 ms) of a multiple spin echo"),
 ])
 def test_what_is_no_volume_is_refused(tmp_path, name, found):
     write_enhanced(small_volume(), tmp_path / "good.dcm", echo_times_ms=(8.5,), uid="good", number=1)

@@ -261,3 +261,22 @@ def test_every_pixel_type_of_a_series(tmp_path):
             dataset.save_as(path)
         array = read_dicom(tmp_path / str(number)).volume(number).array
         assert np.array_equal(array, values.astype(np.float32)), (bits, stored, signed)
+
+
+@pytest.mark.parametrize("tool", ["dcmcjpeg", "dcmcjpls", "dcmcrle"])
+def test_every_bit_depth_compressed(tmp_path, system_tool, tool):
+    depths = [(stored, 8 if stored == 8 and not wide else 16) for stored in (8, 10, 12, 16) for wide in (0, 1)]
+    for number, ((stored, allocated), signed) in enumerate(itertools.product(sorted(set(depths)), (0, 1)), start=1):
+        low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1)) if signed else (0, 2**stored)
+        values = np.random.default_rng(number).integers(low, high, (40, 34, 3))
+        folder = tmp_path / str(number)
+        for k, path in enumerate(write(small_volume(shape=(40, 34, 3)), folder, SeriesNumber=number)):
+            dataset = pydicom.dcmread(path)
+            dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, stored, stored - 1
+            dataset.PixelRepresentation = signed
+            dataset.PixelData = values[:, :, k].T.astype(f"<{'i' if signed else 'u'}{allocated // 8}").tobytes()
+            dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
+            dataset.save_as(path)
+            subprocess.run([system_tool(tool), path, path], check=True, capture_output=True)
+        array = read_dicom(folder).volume(number).array
+        assert np.array_equal(array, values), (stored, allocated, signed)
