@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from mrmyo.__main__ import _parser, main
+from mrmyo.settings import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,6 +55,10 @@ def places(synthetic_study, tmp_path_factory):
     write_nifti(series.volume("in_phase"), root / "image.nii.gz")
     write_nifti(series.volume("multi_echo"), root / "echoes.nii.gz")
     shutil.copytree(synthetic_study[0], root / "study2")
+    for path in (root / "study2").rglob("*.dcm"):  # another visit
+        header = pydicom.dcmread(path)
+        header.StudyInstanceUID = "1.2.3"
+        header.save_as(path)
     return {
         "STUDY": synthetic_study[0], "STUDY2": root / "study2", "OUT": root / "out", "TABLE": root / "table",
         "MASK.nii.gz": synthetic_study[1] / "labels_in_phase.nii.gz", "IMAGE.nii.gz": root / "image.nii.gz",
@@ -106,3 +112,10 @@ def test_pictures_are_there_and_the_notice_too():
     for picture in pictures:
         assert (ROOT / picture).is_file(), picture
     assert "Research use only" in README
+
+
+def test_the_settings_example_is_one(tmp_path):
+    (text,) = blocks("toml")
+    (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
+    settings = read_settings(tmp_path / "settings.toml")
+    assert settings.roles == (("multi_echo", 7),) and settings.segment_on == ("water", "t1w")
