@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
-from mrmyo.progress_workers import WorkerLostError, alone
+from mrmyo.progress_workers import WorkerLostError, alone_without_screen
 
 __all__ = ["ClusterError", "on_cluster"]
 
@@ -65,8 +65,8 @@ def _round(client, address, function, arguments, numbers):
     run = secrets.token_hex(4)
     # the keys are shown on the cluster's pages: they name nobody
     futures = {
-        client.submit(alone, function, arguments[number], key=f"mrmyo-{run}-{number}", pure=False): number
-        for number in numbers
+        client.submit(alone_without_screen, function, arguments[n], key=f"mrmyo-{run}-{n}", pure=False): n
+        for n in numbers
     }
     try:
         pending, seen = set(futures), time.monotonic()

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["WorkerLostError", "alone", "in_processes", "in_this_process"]
+__all__ = ["WorkerLostError", "alone_without_screen", "in_processes", "in_this_process"]
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_WORKER = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {"MPLBACKEND": "agg"}
 _AT_A_TIME = threading.Lock()
 
 
@@ -18,9 +18,8 @@ class WorkerLostError(RuntimeError):
     """A call whose process was killed twice."""
 
 
-def alone(function: Callable, arguments: tuple):
+def _alone(function: Callable, arguments: tuple):
     """One call, in a single thread; the only one in its process, for pictures are not drawn side by side."""
-    os.environ.setdefault("MPLBACKEND", "agg")
     with _AT_A_TIME:
         if os.environ.get("OMP_NUM_THREADS") == "1":  # our workers and Dask's: torch may not be needed
             return function(*arguments)
@@ -34,9 +33,15 @@ def alone(function: Callable, arguments: tuple):
             torch.set_num_threads(threads)
 
 
+def alone_without_screen(function: Callable, arguments: tuple):
+    """One call, in a worker that somebody else started; it draws to files only."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+    return _alone(function, arguments)
+
+
 def in_this_process(function: Callable, arguments: list[tuple]) -> Iterator[tuple]:
     """Numbers and results, one after the other."""
-    return ((number, alone(function, each)) for number, each in enumerate(arguments))
+    return ((number, _alone(function, each)) for number, each in enumerate(arguments))
 
 
 def in_processes(function: Callable, arguments: list[tuple], n_jobs: int) -> Iterator[tuple]:
@@ -66,7 +71,7 @@ def _round(function, arguments, numbers, n_workers):
             while waiting and idle:
                 worker, number = idle.pop(), waiting.pop()
                 try:
-                    running[worker.submit(alone, function, arguments[number])] = worker, number
+                    running[worker.submit(_alone, function, arguments[number])] = worker, number
                 except BrokenExecutor:  # killed while it had nothing to do
                     waiting.append(number)
                     idle.append(_worker())
@@ -90,7 +95,7 @@ def _worker():
     # joblib's own pool: it needs no `if __name__ == "__main__"` in the script that calls it
     from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(max_workers=1, env=_ONE_THREAD, initializer=_end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(max_workers=1, env=_WORKER, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def _end_with(parent):

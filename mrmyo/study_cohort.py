@@ -75,34 +75,38 @@ def process_cohort(
     ClusterError
         When the cluster cannot be reached or is lost.
     """
-    import pandas as pd
-
     out, settings = Path(out_dir).resolve(), settings or Settings()
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out):
             remove_leftovers(out)
             remove_leftovers(out / BIDS, deep=True)
-            visits = visits_of(folders, out, unnamed=settings.session)
-            if bids:
-                _check_labels(visits, settings)
-            write_keys(visits, out)
-            with reserved(out, ROOM + ROOM // 4 * len(visits)) as set_free:
-                results = _measure_all(visits, out, n_jobs, scheduler, model, settings, bids, progress)
-                set_free()
-                _save(pd.DataFrame([entry for entry, _ in results]), out / "summary.csv")
-            tables = [rows for _, rows in results if rows is not None]
-            if not tables:
-                raise StudyError(f"None of the {len(visits)} studies could be measured; the first: "
-                                 f"{results[0][0]['reason']}")
-            table = pd.concat(tables, ignore_index=True)
-            _save(table, out / "rows.csv")
-            if bids:
-                _finish_bids(out / BIDS)
+            return _measure_into(out, folders, settings, bids, n_jobs, scheduler, model, progress)
     except OSError as error:
         if is_full(error):
             raise StudyError(f"The output folder: {NO_SPACE}. The studies that were finished stay.") from None
         raise
+
+
+def _measure_into(out, folders, settings, bids, n_jobs, scheduler, model, progress):
+    """Studies, summary, table and BIDS dataset of a cohort, in this order."""
+    import pandas as pd
+
+    visits = visits_of(folders, out, unnamed=settings.session)
+    if bids:
+        _check_labels(visits, settings)
+    write_keys(visits, out)
+    with reserved(out, ROOM + ROOM // 4 * len(visits)) as set_free:
+        results = _measure_all(visits, out, n_jobs, scheduler, model, settings, bids, progress)
+        set_free()
+        _save(pd.DataFrame([entry for entry, _ in results]), out / "summary.csv")
+    tables = [rows for _, rows in results if rows is not None]
+    if not tables:
+        raise StudyError(f"None of the {len(visits)} studies could be measured; the first: {results[0][0]['reason']}")
+    table = pd.concat(tables, ignore_index=True)
+    _save(table, out / "rows.csv")
+    if bids:
+        _finish_bids(out / BIDS)
     return table
 
 

@@ -34,6 +34,13 @@ def test_a_killed_worker_takes_one_call_with_it(tmp_path, monkeypatch):
         each(may_die, arguments[:1], label="calls", n_jobs=2, show=False)
 
 
+def test_calls_in_this_process_leave_its_environment_as_it_was(monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # in a notebook, pictures would vanish
+    before = dict(os.environ)
+    assert each(divmod, [(7, 2)], label="calls", n_jobs=1, show=False) == [(3, 1)]
+    assert dict(os.environ) == before
+
+
 def test_a_study_that_kills_its_worker_is_reported(studies, undisturbed, tmp_path, monkeypatch):
     reviewed(tmp_path, *KEYS)
     monkeypatch.setattr(study_cohort, "_try_study", try_study_or_die)
