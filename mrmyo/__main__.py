@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -128,6 +129,8 @@ def _run(arguments):
         settings=_settings(arguments),
     )
     _tell(rows)
+    for flag in json.loads((arguments.out / "study.json").read_text(encoding="utf-8"))["flags"]:
+        print(f"Flag: {flag}", file=sys.stderr)
     print(f"\nEverything is in {arguments.out}; look at {arguments.out / 'quality.html'}. Research use only.")
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from mrmyo.labels import label_table
 from mrmyo.nifti import write_nifti, write_t2map
 from mrmyo.volume import Volume
 
-__all__ = ["BidsError", "bids_label", "visit_files", "visit_names", "write_dataset", "write_visit"]
+__all__ = ["BidsError", "bids_label", "remove_files", "visit_files", "visit_names", "write_dataset", "write_visit"]
 
 VERSION = "1.10.0"
 DERIVATIVES = Path("derivatives", "mrmyo")
@@ -154,7 +155,6 @@ def write_visit(root, subject: str, session: str, images: Sequence[tuple[str, Vo
     _with_facts(write_t2map, t2, root / files[-3], facts)
     _with_facts(write_nifti, labels_t2, root / files[-2], {**on_t2, "Sources": drawn})
     _with_facts(write_nifti, mask, root / files[-1], {**on_structural, "Sources": drawn})
-    _remove_others(root, files)
 
 
 def _reference(images):
@@ -162,13 +162,24 @@ def _reference(images):
     return {"SpatialReference": images[0]} if images else {}
 
 
-def _remove_others(root, files):
-    """Remove images of an earlier run, which saw other series."""
-    kept = {file.removesuffix(".nii.gz") for file in files}
-    for folder in {Path(file).parent for file in files}:
-        for path in (root / folder).iterdir():
-            if f"{folder}/{path.name.split('.')[0]}" not in kept:
-                path.unlink()
+def remove_files(root, files: Sequence[str]) -> None:
+    """Remove images, with their sidecars, and the folders that are then empty; what else lies there stays.
+
+    Parameters
+    ----------
+    root : path
+        The dataset.
+    files : sequence of str
+        As of `visit_files`.
+    """
+    root = Path(root)
+    for file in files:
+        for name in (file, file.removesuffix(".nii.gz") + ".json"):
+            (root / name).unlink(missing_ok=True)
+    for anat in {(root / file).parent for file in files}:
+        for folder in (anat, anat.parent, anat.parent.parent):  # the session's, and the subject's
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _with_facts(write, volume, path, facts):

@@ -18,13 +18,16 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
+from mrmyo.dicom_consistency import differing_units
 from mrmyo.dicom_files import FACT_KEYWORDS, META_KEYWORDS, read_headers
+from mrmyo.dicom_frames import frame_scales
 from mrmyo.dicom_geometry import DicomError, coverage, plane_of
 from mrmyo.dicom_groups import form_series, without_copies
 from mrmyo.dicom_identity import quietly
+from mrmyo.dicom_patients import number_patients
 from mrmyo.dicom_pixels import read_stack
-from mrmyo.dicom_roles import ROLES, series_role, siblings
-from mrmyo.dicom_sources import find_files
+from mrmyo.dicom_roles import ROLES, presumed, series_role, siblings
+from mrmyo.dicom_sources import count_archives, find_files
 from mrmyo.volume import Volume
 
 __all__ = ["DicomError", "SeriesTable", "read_dicom"]
@@ -48,8 +51,9 @@ class SeriesTable(pd.DataFrame):
 
     Columns: series, role, readable, problem ('' if fine), shape (column, row, slice), spacing_mm, n_slices, n_echoes,
     echo_times_ms, repetition_time_ms, plane, coverage_mm (lowest and highest RAS z over the voxel edges), manufacturer,
-    scanning_sequence, image_type, n_files, warnings ('' if none), study, and key, which ties the row to its files.
-    ``.attrs`` counts skipped_files, duplicate_files and studies.
+    scanning_sequence, image_type, n_files, warnings ('' if none), study and patient (numbers from 1; a blank identity
+    is no other patient), and key, which ties the row to its files.
+    ``.attrs`` counts skipped_files, duplicate_files, unopened_files, studies and patients.
     """
 
     _metadata = ["_sources"]  # noqa: RUF012  pandas wants it so
@@ -173,9 +177,10 @@ def read_dicom(folder, *, roles=None) -> SeriesTable:
     images += _absent_series(absent, images)
     if not images:
         closed = f" {unopened} files or folders could not be opened; check their permissions." if unopened else ""
-        raise DicomError(
-            f"Found {len(paths)} files in the folder, none a DICOM image; expected a study's MR images.{closed}"
-        )
+        packed = count_archives(paths)
+        closed += f" {packed} are zip files: give one by itself, whole and unpacked from others." if packed else ""
+        raise DicomError(f"Found {len(paths)} files there, none a DICOM image; expected a study's MR images.{closed}")
+    images = number_patients(images)
     kept = without_copies(images)
     table = _table(form_series(kept), dict(roles or {}), _doubt(images, unopened))
     table.attrs = {
@@ -183,6 +188,7 @@ def read_dicom(folder, *, roles=None) -> SeriesTable:
         "duplicate_files": len({image["path"] for image in images} - {image["path"] for image in kept}),
         "unopened_files": unopened,
         "studies": len({image["StudyInstanceUID"] for image in images if "StudyInstanceUID" in image}) or 1,
+        "patients": len({image["patient"] for image in images}),
     }
     if not table["readable"].any():
         named = zip(table["series"], table["role"], table["problem"], strict=True)
@@ -275,9 +281,11 @@ def _summary(series, doubt):
     planes = {plane_of(orientation) for orientation in turned}
     n_slices = len(stack) if affine is not None else len(places)
     shape = (first.get("Columns", 0), first.get("Rows", 0), n_slices)
+    differing, role = differing_units(images), series_role(facts, series.times)
+    told = [f"units differ between images ({', '.join(differing)}); a map needs one unit"] if differing else []
     row = {
         "series": int(first.get("SeriesNumber", -1)),
-        "role": series_role(facts, series.times),
+        "role": role,
         "readable": not series.problems,
         "problem": "; ".join(series.problems),
         "shape": shape,
@@ -292,9 +300,12 @@ def _summary(series, doubt):
         "scanning_sequence": first.get("ScanningSequence", ()),
         "image_type": first.get("ImageType", ()),
         "n_files": len({image["path"] for image in images if image["path"] is not None}),
-        "warnings": "; ".join(dict.fromkeys([*series.warnings, *doubt])),
+        "warnings": "; ".join(dict.fromkeys([*series.warnings, *told, *presumed(facts, role), *doubt])),
+        "patient": min(image["patient"] for image in images),
         "facts": facts,
     }
     stack = [[{key: image.get(key) for key in _PLACE} for image in echoes] for echoes in stack]
-    meta = {key: first[key] for key in META_KEYWORDS if key in first}
+    # no unit is better than one that holds for the first image only
+    meta = {key: first[key] for key in META_KEYWORDS if key in first and key not in differing}
+    meta |= frame_scales(series.stack)
     return row, _Source(stack, affine, series.times, meta)

@@ -14,6 +14,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from mrmyo.dicom_codecs import LOSSY
 from mrmyo.dicom_frames import enhanced_images, mosaic_images, private_value, real_world_facts
+from mrmyo.dicom_patients import patient_marks
 from mrmyo.dicom_pixels import has_decoder, inflated, pixel_layout
 from mrmyo.dicom_roles import DERIVED_FACTS, ROLE_KEYWORDS, TEXT_KEYWORDS
 from mrmyo.dicom_sources import open_binary
@@ -42,7 +43,8 @@ _HEADER = tuple(dict.fromkeys((
     *FACT_KEYWORDS, *_PIXELS, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
     "InstanceNumber", "AcquisitionNumber", "StackID", "EchoTime", "EchoNumbers", "ImagesInAcquisition",
     "MultipleSpinEcho", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "PhotometricInterpretation",
-    "LossyImageCompression", "BurnedInAnnotation",
+    "LossyImageCompression", "BurnedInAnnotation", "ConcatenationUID", "InConcatenationNumber",
+    "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber",
 )))
 _NUMBER_VRS = {"DS", "IS", "US", "SS", "FD", "FL", "UL", "SL", "US or SS"}
 _TUPLES = {"ImageType", "ScanningSequence", "SequenceVariant", "ScanOptions"}
@@ -131,7 +133,7 @@ def _images(dataset, file, size):
     if not syntax:
         syntax = ImplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
     kind = facts.get("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    facts |= {"kind": kind, "syntax": str(syntax)}
+    facts |= {"kind": kind, "syntax": str(syntax), "patient": patient_marks(dataset)}
     if "Rows" not in facts:
         if kind not in _READ_KINDS:  # reports, presentation states, a DICOMDIR
             return []

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 
-__all__ = ["enhanced_images", "mosaic_images", "private_value", "real_world_facts"]
+__all__ = ["enhanced_images", "frame_scales", "mosaic_images", "private_value", "real_world_facts"]
 
 # functional group: its keywords and those of a classic image, where they differ; of two alike the later wins
 _FRAME_FACTS = {
@@ -234,3 +234,19 @@ def _csa_facts(dataset):
     usable = isinstance(n_slices, int) and 0 < n_slices <= _MAX_TILES
     normal = normal if normal and len(normal) == 3 and np.isfinite(normal).all() else None
     return {"n_slices": n_slices if usable else None, "normal": normal, "spacing": spacing[0]}
+
+
+def frame_scales(stack) -> dict:
+    """``FrameScales``, where the slices of a single-echo stack are scaled differently; else nothing.
+
+    For each slice the slope and intercept that reading applies, those of the header, and slope, intercept and unit of
+    real-world values (1, 0 and None where there are none).
+    """
+    if not stack or len(stack[0]) > 1:
+        return {}
+    scales = tuple(
+        (image["slope"], image["intercept"], image.get("RescaleSlope", 1), image.get("RescaleIntercept", 0),
+         image.get("RealWorldValueSlope", 1), image.get("RealWorldValueIntercept", 0), image.get("RealWorldValueUnits"))
+        for image, in stack
+    )
+    return {"FrameScales": scales} if len(set(scales)) > 1 else {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mrmyo.dicom_consistency import acquisitions, concatenation_problems, patient_warnings, rescale_problems
 from mrmyo.dicom_files import object_problems, object_warnings
 from mrmyo.dicom_geometry import ECHO_TIME_TOLERANCE_MS, MIN_SLICES, DicomError, apart, arrange, echo_times
 from mrmyo.dicom_pixels import comparable, read_stack
@@ -41,18 +42,24 @@ def form_series(images) -> list[Series]:
     """
     groups = defaultdict(list)
     for image in images:
-        series = image.get("SeriesInstanceUID")
-        groups[image.get("StudyInstanceUID"), series, image.get("SeriesNumber"), image.get("ImageType")].append(image)
+        series, patient = image.get("SeriesInstanceUID"), image.get("patient", 1)
+        key = (image.get("StudyInstanceUID"), series, image.get("SeriesNumber"), image.get("ImageType"))
+        groups[key if patient == 1 else (*key, "patient", patient)].append(image)
     found = _joined([part for key, group in groups.items() for part in _split(_series(key, group))])
     found = _numbers_aside(found)
+    parted = concatenation_problems(images)
     for series in found:
+        uids = {image.get("ConcatenationUID") for image in series.images}
+        series.problems += sorted({parted[uid] for uid in uids & parted.keys()})
         if series.stack:
+            series.problems += rescale_problems(series.images)
             series.stack, told = comparable(series.stack)
             series.warnings += told
         problems, told = _echo_findings(series)
         series.problems += problems
         series.warnings += told + _step_findings(series)
     _note_strays(found)
+    patient_warnings(found)
     return found
 
 
@@ -84,7 +91,7 @@ def _identity(image):
     """Copies of one image share all of this; images that an anonymiser gave one UID do not."""
     keys = (
         "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "EchoTime",
-        "ImagePositionPatient", "ImageType",
+        "ImagePositionPatient", "ImageType", "patient",
     )
     place = (image["frame"], image["tile"])
     return (*(image.get(key) for key in keys), *place) if image.get("SOPInstanceUID") else (image["path"], *place)
@@ -132,6 +139,11 @@ def _series(key, images) -> Series:
 def _split(series) -> list[Series]:
     """The stacks or echoes that one series holds, where each is a whole volume; else the series as it is."""
     if series.affine is not None:
+        echoes, told, whole = acquisitions(series.stack)
+        if told and whole:
+            return [part for i, of in enumerate(echoes) for part in _split(_set_apart(series, i, of, told))]
+        if told:
+            series.problems.append(f"images of different acquisitions under one series ({told}); export each alone")
         types = set(series.images[0].get("ScanningSequence", ()))
         if len(series.times) == 2 and "GR" in types and "SE" not in types and not series.problems:
             # opposed and in phase, or a field map: two images of different kinds rather than a decay
@@ -151,6 +163,13 @@ def _split(series) -> list[Series]:
         if all(part.affine is not None for part in split) and _may_stand_apart(split, attribute):
             return split
     return [series]
+
+
+def _set_apart(series, i, echoes, told):
+    """The echoes of one acquisition among several that an anonymiser, say, gave one UID."""
+    part = _series((*series.key, "acquisition", i), [images[e] for images in series.stack for e in echoes])
+    part.warnings.append(f"images of different acquisitions under one series ({told}) were set apart")
+    return part
 
 
 def _may_stand_apart(parts, attribute):
@@ -214,7 +233,7 @@ def _joined(found):
 
 _SAME_IN_ECHOES = (
     "StudyInstanceUID", "ImageType", "ScanningSequence", "RepetitionTime", "FlipAngle", "Rows", "Columns",
-    "FrameOfReferenceUID",
+    "FrameOfReferenceUID", "patient",
 )
 
 
@@ -228,7 +247,8 @@ def _echo_findings(series):
     if len(times) == 1 and first.get("MultipleSpinEcho") == "YES" and original:
         problems.append(f"one echo only ({times[0]:g} ms) of a multiple spin echo; expected all. Export the others too")
     numbers = [{image.get("EchoNumbers") for image in echo} for echo in zip(*series.stack, strict=True)]
-    if len(times) >= 2 and all(len(one) == 1 for one in numbers) and None not in set.union(*numbers):
+    named = set.union(*numbers) if numbers else set()
+    if len(times) >= 2 and all(len(one) == 1 for one in numbers) and None not in named and len(named) > 1:
         numbers = [one.pop() for one in numbers]
         gaps = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
         if gaps and numbers == sorted(numbers) and len(set(numbers)) == len(numbers):
@@ -237,10 +257,19 @@ def _echo_findings(series):
         elif numbers[0] > 1 and len(set(numbers)) == len(numbers):
             told.append(f"its first echo has number {numbers[0]}: echoes before it may be missing")
     elif len(times) >= 3:
-        steps = np.diff(times) / min(np.diff(times))
-        if steps.max() > 1.5 and np.abs(steps - np.rint(steps)).max() < 0.05:
-            told.append("its echo times are not evenly spaced: an echo may be missing")
+        told += _time_findings(times, "GR" in first.get("ScanningSequence", ()))
     return problems, told
+
+
+def _time_findings(times, gradient_echo):
+    """What the times of echoes without numbers tell; the first spin echo comes one spacing after the excitation."""
+    steps = np.diff(times) / min(np.diff(times))
+    if steps.max() > 1.5 and np.abs(steps - np.rint(steps)).max() < 0.05:
+        return ["its echo times are not evenly spaced: an echo may be missing"]
+    first = times[0] / np.mean(np.diff(times))
+    if not gradient_echo and steps.max() < 1.05 and first > 1.9 and abs(first - round(first)) < 0.05:
+        return [f"its first echo comes after {round(first)} echo spacings: the first echo seems to be missing"]
+    return []
 
 
 def _step_findings(series):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["DERIVED_FACTS", "ROLES", "ROLE_KEYWORDS", "TEXT_KEYWORDS", "series_role", "siblings"]
+__all__ = ["DERIVED_FACTS", "ROLES", "ROLE_KEYWORDS", "TEXT_KEYWORDS", "presumed", "series_role", "siblings"]
 
 ROLES = (
     "multi_echo", "in_phase", "opposed_phase", "water", "fat", "fat_fraction", "t2_map", "b1_map",
@@ -25,7 +25,7 @@ ROLE_KEYWORDS = (
     "Manufacturer", "MagneticFieldStrength", "ImagingFrequency", "MRAcquisitionType", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "ImageType", "RepetitionTime", "InversionTime", "FlipAngle", "EchoTrainLength",
     "ComplexImageComponent", "AcquisitionContrast", "RescaleType", "RescaleSlope", "RescaleIntercept", "Units",
-    "PixelPaddingValue", "BitsStored", "PixelRepresentation", *TEXT_KEYWORDS,
+    "MultipleSpinEcho", "PixelPaddingValue", "BitsStored", "PixelRepresentation", *TEXT_KEYWORDS,
 )
 # facts that have no keyword of their own at the top of a header: the first item of RealWorldValueMappingSequence, its
 # slope and intercept (of stored values) and the code of its units, as UCUM writes them
@@ -66,7 +66,7 @@ FAT_SHIFT_PPM = 3.4  # of the main fat peak against water
 PHASE_TOLERANCE_TURNS = 0.12  # 43°: |W + F| then still shows 93 % of equal parts of water and fat
 MOST_TURNS = 3.3  # later, the tenth of a ppm by which tables differ fills the tolerance
 EVEN_ECHOES = 0.05  # of the echo spacing
-LONG_TR_MS, LATE_ECHO_MS = 1000.0, 40.0
+LONG_TR_MS, LATE_ECHO_MS, LARGE_FLIP_DEG = 1000.0, 60.0, 80.0
 
 
 def series_role(facts: Mapping, echo_times_ms: Sequence[float]) -> str:
@@ -75,8 +75,9 @@ def series_role(facts: Mapping, echo_times_ms: Sequence[float]) -> str:
     ImageType decides on Dixon images and maps (and ComplexImageComponent on what is no magnitude); then the sequence
     and its times:
 
-    - spin echo (or GraSE), at least three echo times: ``multi_echo``. Where the header does not tell the sequence, a TR
-      from 1000 ms and evenly spaced echoes that reach 40 ms can be nothing else;
+    - spin echo (or GraSE), at least three echo times: ``multi_echo``. Where the header does not tell the sequence, it
+      is presumed of a flip angle from 80°, a TR from 1000 ms and evenly spaced echoes that reach 60 ms, without
+      spoiling; a slow multi-gradient-echo scan could look so, and `presumed` warns of it;
     - spin echo, one echo time: an inversion time of 80–260 ms makes it ``stir``; TR up to 1000 ms with TE up to 30 ms
       is ``t1w``; TR from 1500 ms with TE from 50 ms is ``t2w``, or ``t2w_fs`` where ScanOptions say that fat is
       suppressed;
@@ -101,8 +102,10 @@ def series_role(facts: Mapping, echo_times_ms: Sequence[float]) -> str:
     component = str(facts.get("ComplexImageComponent") or "").upper()
     if found or tokens & _NOT_MAGNITUDE or component in ("PHASE", "REAL", "IMAGINARY"):
         return "other"
-    spin_echo = ("SE" in sequence or bool(tokens & {"SE", "M_SE"})) and "EP" not in sequence
-    if "DERIVED" in tokens and ("T2" in tokens or (spin_echo and "IR" not in sequence and _in_time_units(facts))):
+    spin_echo = _is_spin_echo(facts) and "EP" not in sequence
+    timed = _in_time_units(facts) and ("T2" in tokens or (spin_echo and "IR" not in sequence))
+    # a bare T2 is no map: third, it is a flavour, "T2 weighted" (PS3.3 C.8.16.1.3); Philips' maps have it fourth
+    if "DERIVED" in tokens and (timed or _fourth(facts) == "T2"):
         return "t2_map"
     if spin_echo:
         role = _spin_echo_role(facts, sequence, echo_times_ms)
@@ -143,6 +146,23 @@ def _tokens(facts, keyword):
     return {re.sub(r"[ -]+", "_", str(v).strip().upper()) for v in ([values] if isinstance(values, str) else values)}
 
 
+def _fourth(facts):
+    kind = facts.get("ImageType") or ()
+    return str(kind[3]).strip().upper() if not isinstance(kind, str) and len(kind) > 3 else ""
+
+
+def _is_spin_echo(facts):
+    sequence = _tokens(facts, "ScanningSequence")
+    said = "SE" in sequence or (facts.get("MultipleSpinEcho") == "YES" and "GR" not in sequence)
+    return said or bool(_tokens(facts, "ImageType") & {"SE", "M_SE"})
+
+
+def presumed(facts: Mapping, role: str) -> list[str]:
+    """A warning where a series is ``multi_echo`` though nothing in its header says that its echoes are spin echoes."""
+    stated = role != "multi_echo" or _is_spin_echo(facts)
+    return [] if stated else ["sequence not stated; taken for a spin echo by its flip angle and times"]
+
+
 def _in_time_units(facts):
     units = {str(facts.get(key) or "").strip().lower() for key in ("RescaleType", "Units", "RealWorldValueUnits")}
     return bool(units & _TIME_UNITS)
@@ -177,8 +197,10 @@ def _spin_echo_role(facts, sequence, echo_times_ms):
 
 
 def _is_echo_train(facts, echo_times_ms):
-    """Evenly spaced echoes, too late and too slow for gradient echoes."""
+    """Evenly spaced echoes that are hardly gradient echoes: late, slow, of a large flip angle, not spoiled."""
     if len(echo_times_ms) < 3 or (facts.get("RepetitionTime") or 0) < LONG_TR_MS or max(echo_times_ms) < LATE_ECHO_MS:
+        return False
+    if (facts.get("FlipAngle") or 0) < LARGE_FLIP_DEG or _tokens(facts, "SequenceVariant") & {"SP", "SPOILED"}:
         return False
     gaps = np.diff(sorted(echo_times_ms))
     return bool(np.ptp(gaps) <= EVEN_ECHOES * gaps.mean() + 0.02)  # headers may round to a hundredth of a ms

@@ -7,6 +7,7 @@ import os
 import stat
 import zipfile
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ import pydicom
 
 from mrmyo.dicom_geometry import DicomError
 
-__all__ = ["ZipMember", "find_files", "open_binary"]
+__all__ = ["ZipMember", "count_archives", "find_files", "open_binary"]
 
 _MAX_MEMBERS, _MAX_BYTES = 200_000, 64 << 30  # more than any study; a zip bomb announces more
 _IN_MEMORY = 64 << 20  # larger members are read as a stream
@@ -62,6 +63,17 @@ def open_binary(path):
         raise
 
 
+def count_archives(paths) -> int:
+    """How many of the files begin as zip files do, whole or not."""
+    count = 0
+    for path in paths:
+        with suppress(Exception):  # what cannot be opened is no archive of use
+            file, _ = open_binary(path)
+            with file:
+                count += file.read(4) == b"PK\x03\x04"
+    return count
+
+
 def find_files(source) -> tuple[list, int, list[dict]]:
     """The files of a source, in a fixed order.
 
@@ -102,9 +114,24 @@ def find_files(source) -> tuple[list, int, list[dict]]:
 
 
 def _folder_files(folder):
+    """The files of a folder; linked folders are followed, each once, and never upwards."""
     paths, unopened = [], []
-    for base, folders, names in os.walk(folder, onerror=unopened.append):
+    root = os.path.realpath(folder)
+    seen = set()
+    for base, folders, names in os.walk(folder, onerror=unopened.append, followlinks=True):
+        here = os.path.realpath(base)
+        if here in seen:  # a second way to a linked folder
+            folders.clear()
+            continue
+        seen.add(here)
         folders.sort()
+        for name in [name for name in folders if os.path.islink(os.path.join(base, name))]:
+            target = os.path.realpath(os.path.join(base, name))
+            if _lies_in(target, root):  # it is walked by its own name
+                folders.remove(name)
+            elif _lies_in(root, target):  # all that lies around the folder does not belong to it
+                folders.remove(name)
+                unopened.append(target)
         for name in names:
             path = Path(base, name)
             try:
@@ -115,6 +142,10 @@ def _folder_files(folder):
             if stat.S_ISREG(kind):  # opening a pipe or a device could wait for ever
                 paths.append(path)
     return sorted(paths), len(unopened)
+
+
+def _lies_in(path, folder):
+    return os.path.commonpath([path, folder]) == folder
 
 
 def _zip_files(source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import numbers
 import os
 import tomllib
 from collections.abc import Mapping
@@ -89,14 +90,24 @@ class Settings:
             if value not in values:
                 known = ", ".join(map(repr, values))
                 raise SettingsError(f"Found {name} = {value!r}; expected one of {known}.{_hint(str(value), values)}")
-        if self.t2_map_unit_ms is not None and not 0 < self.t2_map_unit_ms < float("inf"):
+        unit = self.t2_map_unit_ms
+        if unit is not None and (isinstance(unit, bool) or not isinstance(unit, numbers.Real)):
+            raise SettingsError(f"Found t2_map_unit_ms = {unit!r}; expected a number, the ms of one unit.")
+        if unit is not None and not 0 < unit < float("inf"):
             raise SettingsError(
-                f"Found t2_map_unit_ms = {self.t2_map_unit_ms}; expected how many ms one unit of the map is, above 0."
+                f"Found t2_map_unit_ms = {unit}; expected how many ms one unit of the map is, above 0."
             )
         for role, which in self.roles:
             if isinstance(which, bool) or not isinstance(which, int | str) or which == "":
                 kind = type(which).__name__
                 raise SettingsError(f"Found a {kind} for the role {role}; expected {_KINDS['roles'][0]}.")
+        given = [which for _, which in self.roles if isinstance(which, int)]
+        for number in sorted({which for which in given if given.count(which) > 1}):
+            named = " and ".join(role for role, which in self.roles if which == number)
+            raise SettingsError(
+                f"Found series {number} for the roles {named}; expected another series for each. Where one number "
+                "holds several kinds of image, state the keys that `mrmyo.read_dicom` lists."
+            )
 
 
 def read_settings(path) -> Settings:
@@ -108,7 +119,7 @@ def read_settings(path) -> Settings:
         When the file is not TOML, names an option that there is not, or gives one a value of the wrong kind.
     """
     try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows editors put a mark first
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = getattr(error, "strerror", None) or error  # the text of an OSError holds the whole path
         raise SettingsError(f"The settings file {Path(path).name} cannot be read as TOML: {reason}.") from error

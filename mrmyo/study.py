@@ -7,7 +7,9 @@ or a changed option reruns only what lies downstream.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
 from mrmyo.nifti import NiftiError, read_nifti, write_nifti
-from mrmyo.provenance import file_digest
+from mrmyo.provenance import digest, file_digest
 from mrmyo.registration import align
 from mrmyo.settings import Settings
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
@@ -31,6 +33,7 @@ __all__ = ["StudyError", "load_maps", "process_study"]
 
 STRUCTURAL = "structural.nii.gz"
 REVIEWED = "labels_reviewed.nii.gz"
+DRAWN_ON = "reviewed_on.json"  # which image the reviewed mask belongs to
 B1_MAP = "B1map.nii.gz"
 
 
@@ -67,11 +70,14 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     """
     settings = settings or Settings()
     model = model or settings.segmentation_model
-    out = Path(out_dir)
+    out = Path(out_dir).resolve()
+    _check_place(folder, out, subject)
     series = read_dicom(folder, roles=dict(settings.roles))
     chosen = choose_series(series, settings)
     files = {role: file_digest(series.files(key)) for role, key in chosen.roles}
-    drawn_on = [chosen.structural_name, [files[role] for role, key in chosen.roles if key in chosen.structural]]
+    # one file may hold several images: which of them was read counts beside what the files hold
+    origin = {key: [files[role], role, row] for (role, key), row in zip(chosen.roles, chosen.rows, strict=True)}
+    drawn_on = [chosen.structural_name, [origin[key] for key in chosen.structural]]
     structural = structural_volume(series, chosen)
     t2_volume = lru_cache(lambda: series.volume(chosen.t2))  # read when a stage first needs it
 
@@ -79,23 +85,32 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     stages = Stages(out)
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
     mask, made_from, mask_name = _mask(stages, structural, read, labels, model, progress)
-    aligned = stages.run("align", [made_from, read, files], ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
+    aligned = stages.run("align", [made_from, read, origin[chosen.t2]],
+                         ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
                          lambda: _align(out, mask, structural, t2_volume()))
     from_echoes = chosen.t2_source == "echoes"
     option = settings.t2_model if from_echoes else settings.t2_map_unit_ms
-    fitted_from = [files[role] for role, key in chosen.roles if key == chosen.t2]
-    fitted = stages.run("fit", [chosen.t2_source, fitted_from, option],
+    fitted = stages.run("fit", [chosen.t2_source, origin[chosen.t2], option],
                         ["fit.json", *(file for file, _, _ in MAPS.values())],
                         lambda: write_maps(_t2(t2_volume(), from_echoes, option), out))
-    notes = [*chosen.notes, *_b1(stages, series, chosen, files)]
+    notes = [*chosen.notes, *_b1(stages, series, chosen, origin)]
     facts = {"subject": subject or out.name, "session": settings.session,
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
-              "files": files, "notes": notes}
+              "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
+              "notes": notes, "flags": list(chosen.flags)}
     options = with_numbers(settings, series)
     stages.run("measure", [aligned, fitted, facts, inputs, asdict(options)], ["rows.csv", "study.json", "quality.html"],
                lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
+
+
+def _check_place(folder, out, subject):
+    """Refuses to write among the study's own files, and subject keys that a cohort would refuse."""
+    if out == Path(folder).resolve():
+        raise StudyError("The output folder is the study's own; give another, so that results and DICOM stay apart.")
+    if subject is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", subject, re.ASCII):
+        raise StudyError("Found a subject key that is no plain word; expected letters, digits, '_', '-' and '.'.")
 
 
 def _t2(volume, from_echoes, option):
@@ -103,16 +118,17 @@ def _t2(volume, from_echoes, option):
     return fit_t2(volume, model=option) if from_echoes else scanner_t2(volume, unit_ms=option)
 
 
-def _b1(stages, series, chosen, files):
+def _b1(stages, series, chosen, origin):
     """Keep the scanner's B1 map where there is one; what kept it from that, as a list of notes."""
     path = stages.folder / B1_MAP
     if chosen.b1_map is None:
         path.unlink(missing_ok=True)  # of an earlier run
         return []
     try:
-        stages.run("b1", files["b1_map"], [B1_MAP],
+        stages.run("b1", origin[chosen.b1_map], [B1_MAP],
                    lambda: write_nifti(relative_b1(series.volume(chosen.b1_map)), path))
     except StudyError as error:
+        path.unlink(missing_ok=True)
         return [f"the B1 map was not kept: {error}"]
     return []
 
@@ -123,6 +139,7 @@ def _mask(stages, structural, structural_key, labels, model, progress):
     if isinstance(labels, str) and labels == "automatic":
         if kept.exists():
             os.replace(kept, kept.with_name("labels_set_aside.nii.gz"))
+        kept.with_name(DRAWN_ON).unlink(missing_ok=True)
     elif labels is not None or kept.exists():
         reviewed = labels if isinstance(labels, Volume) else read_nifti(kept if labels is None else labels)
         if not same_grid(reviewed, structural):
@@ -130,10 +147,13 @@ def _mask(stages, structural, structural_key, labels, model, progress):
                 f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
                 "expected a mask drawn on this study's structural image (structural.nii.gz)."
             )
+        if labels is None:
+            _check_drawn_on(kept, structural)
         is_muscle(reviewed.array)  # refuses values that the table does not know
         key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
         if labels is not None:
             write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
+        write_json({"mask": file_digest([kept]), "structural": _image_digest(structural)}, kept.with_name(DRAWN_ON))
         return reviewed, key, f"reviewed {key[:8]}"
     from mrmyo.segmentation import model_hash, segment
 
@@ -147,6 +167,26 @@ def _mask(stages, structural, structural_key, labels, model, progress):
     key = stages.run("segment", [structural_key, made_by], [path.name],
                      lambda: write_nifti(segment(structural, model=model, progress=progress), path))
     return read_nifti(path), key, f"automatic {made_by[:8]}"
+
+
+def _check_drawn_on(kept, structural):
+    """Refuse a mask that was kept for another image; one that came into the folder since then is of this image."""
+    try:
+        noted = json.loads(kept.with_name(DRAWN_ON).read_text())
+    except (OSError, ValueError):
+        return  # laid there by hand, or kept by an earlier version
+    if noted.get("mask") == file_digest([kept]) and noted.get("structural") != _image_digest(structural):
+        raise StudyError(
+            f"{kept.name} was drawn on another structural image than this study's (another study, or another series "
+            "of it). To measure with it all the same, give it as labels (--labels); for the automatic mask, move it "
+            "out of the folder. Nothing was overwritten."
+        )
+
+
+def _image_digest(volume):
+    """A hash of voxels and place."""
+    voxels = hashlib.sha256(np.ascontiguousarray(volume.array, dtype=np.float32)).hexdigest()
+    return digest(voxels, np.round(volume.affine, 3).tolist())
 
 
 def _is_readable(path):

@@ -13,6 +13,8 @@ __all__ = ["Candidate", "StudyError", "candidates", "coverage", "is_axial", "is_
            "tell_unnamed"]
 
 THIN_MM = 3.0  # slices up to this are thin enough to be reformatted
+GRADIENT_ECHO_MS = 5.0  # the echo times of one Dixon acquisition lie this near to each other at 1 T and above
+SPIN_ECHO_MS = 3.0  # shifted readouts of one spin echo; proton density and T2 lie tens of ms apart
 UNNAMED = ("other", "t1w", "t2w", "t2w_fs")  # what a Dixon image is taken for where nothing names it
 
 
@@ -76,7 +78,7 @@ def of_role(series, rows, stack, role, settings):
     if role == "in_phase" and not any(candidate.coverage > 0 for candidate in found):
         water, fat = (candidates(series, rows[rows.role == name], stack) for name in ("water", "fat"))
         found += [Candidate((*w.rows, *f.rows), w.grid, w.coverage) for w in water for f in fat
-                  if same_grid(w.grid, f.grid)]
+                  if same_grid(w.grid, f.grid) and _one_acquisition([w, f], same_times=True)]
     return found
 
 
@@ -106,6 +108,8 @@ def tell_unnamed(series, rows, stack, settings):
             roles, _ = tell_dixon([image.array for image in images], spacing_mm=images[0].spacing_mm)
         except DixonError:
             continue  # not told: they stay what their headers say
+        if set(roles) == {"in_phase", "opposed_phase"} and len({row.echo_times_ms for row in group}) == 1:
+            continue  # no echo time tells them apart: an image before and after contrast agent looks the same
         for row, role in zip(group, roles, strict=True):
             rows.loc[rows.key == row.key, "role"] = role
         told = ", ".join(f"{row.series}: {role}" for row, role in zip(group, roles, strict=True))
@@ -114,19 +118,28 @@ def tell_unnamed(series, rows, stack, settings):
 
 
 def _unnamed_groups(series, rows, stack, settings):
-    """Lists of two to four images without a name that share grid, TR and sequence, over the T2 stack."""
+    """Lists of two to four images without a name that may be of one Dixon acquisition, over the T2 stack."""
     stated = {role for role, _ in settings.roles}
     unnamed = may_be_drawn_on(rows[rows.role.isin(set(UNNAMED) - stated)], settings)
     groups = []
     for candidate in candidates(series, unnamed, stack):
-        row = candidate.rows[0]
-        same = (tuple(row.scanning_sequence), row.repetition_time_ms)
         for group in groups:
-            first = group[0].rows[0]
-            if same == (tuple(first.scanning_sequence), first.repetition_time_ms) and \
-                    same_grid(group[0].grid, candidate.grid):
+            if same_grid(group[0].grid, candidate.grid) and _one_acquisition([*group, candidate]):
                 group.append(candidate)
                 break
         else:
             groups.append([candidate])
     return [[c.rows[0] for c in group] for group in groups if 2 <= len(group) <= 4 and group[0].coverage > 0]
+
+
+def _one_acquisition(images, *, same_times=False):
+    """Whether study, patient, sequence, TR, flip angle and echo times let the images be of one Dixon acquisition."""
+    rows = [candidate.rows[0] for candidate in images]
+    facts = {(row.study, getattr(row, "patient", None), tuple(row.scanning_sequence), str(row.repetition_time_ms),
+              str(candidate.grid.meta.get("FlipAngle"))) for row, candidate in zip(rows, images, strict=True)}
+    times = [time for row in rows for time in row.echo_times_ms]
+    if len(facts) > 1 or len({len(row.echo_times_ms) for row in rows}) > 1:
+        return False
+    gradient = "GR" in rows[0].scanning_sequence and "SE" not in rows[0].scanning_sequence
+    most = 0.01 if same_times else GRADIENT_ECHO_MS if gradient else SPIN_ECHO_MS
+    return not times or max(times) - min(times) <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import re
 import time
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mrmyo.files import is_full, locked, remove_leftovers, replacing, reserved
+from mrmyo.files import FolderInUseError, is_full, locked, remove_leftovers, replacing, reserved
 from mrmyo.progress import each
 from mrmyo.provenance import code_digest
 from mrmyo.settings import Settings
@@ -47,14 +48,15 @@ def process_cohort(
         alone, tells which folder has which key.
     out_dir : path
         Receives a folder per subject (or ``subject/ses-…`` where there are sessions), ``rows.csv`` of all, and
-        ``summary.csv`` with what was done, skipped and failed, and why. Run again, also after a kill, it redoes only
-        what changed or was not finished.
+        ``summary.csv`` with what was done, skipped and failed, and why; its flags tell which visits were joined by the
+        patient's identity. The BIDS files of a study that fails are removed. Run again, also after a kill, it redoes
+        only what changed or was not finished.
     n_jobs : int
         Studies at a time; -1 for as many as there are processors, 1 for none but this process. A process that is
         killed (for want of memory, say) takes only its own study with it, which is tried once more, alone.
     scheduler : str, optional
-        Address of a Dask scheduler (``tcp://host:8786``) whose workers do the work; they need the same mrmyo and must
-        find folders and `out_dir` under the same paths. Needs the extra ``cluster``.
+        Address of a Dask scheduler (``tcp://host:8786``) whose workers do the work, with the same mrmyo and the same
+        paths to folders and `out_dir`. Needs the extra ``cluster``.
     model, settings
         As for `process_study`.
     bids : bool
@@ -69,14 +71,13 @@ def process_cohort(
     Raises
     ------
     StudyError
-        When no study at all could be measured, or there is no room for the tables.
+        For folders or options that cannot be, no study that could be measured, or no room for the tables.
     FolderInUseError
         When another run is writing to `out_dir`.
     ClusterError
         When the cluster cannot be reached or is lost.
     """
-    out, settings = Path(out_dir).resolve(), settings or Settings()
-    out.mkdir(parents=True, exist_ok=True)
+    out, settings = _made_ready(out_dir, n_jobs), settings or Settings()
     try:
         with locked(out):
             remove_leftovers(out)
@@ -86,6 +87,18 @@ def process_cohort(
         if is_full(error):
             raise StudyError(f"The output folder: {NO_SPACE}. The studies that were finished stay.") from None
         raise
+
+
+def _made_ready(out_dir, n_jobs):
+    out = Path(out_dir).resolve()
+    if not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
+        raise StudyError(f"Found n_jobs={n_jobs!r}; expected the number of studies at a time, or -1 for as many as "
+                         "there are processors.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise StudyError("Found a file where the output folder should be; give another, or move it away.") from None
+    return out
 
 
 def _measure_into(out, folders, settings, bids, n_jobs, scheduler, model, progress):
@@ -99,15 +112,33 @@ def _measure_into(out, folders, settings, bids, n_jobs, scheduler, model, progre
     with reserved(out, ROOM + ROOM // 4 * len(visits)) as set_free:
         results = _measure_all(visits, out, n_jobs, scheduler, model, settings, bids, progress)
         set_free()
+        gone = _set_apart(visits, results, out)
         _save(pd.DataFrame([entry for entry, _ in results]), out / "summary.csv")
     tables = [rows for _, rows in results if rows is not None]
+    if bids or gone:
+        _finish_bids(out / BIDS)
     if not tables:
+        (out / "rows.csv").unlink(missing_ok=True)  # of an earlier run
         raise StudyError(f"None of the {len(visits)} studies could be measured; the first: {results[0][0]['reason']}")
     table = pd.concat(tables, ignore_index=True)
     _save(table, out / "rows.csv")
-    if bids:
-        _finish_bids(out / BIDS)
     return table
+
+
+def _set_apart(visits, results, out):
+    """Keep what earlier runs made of studies that failed now from passing for current; whether BIDS files went."""
+    from mrmyo.study_bids import remove_bids_visit
+
+    gone = False
+    for visit, (entry, _) in zip(visits, results, strict=True):
+        place = out / visit.place
+        if entry["outcome"] != "failed" or not place.is_dir():
+            continue
+        if (place / "rows.csv").is_file():
+            entry["reason"] += " (Earlier results remain in its folder.)"
+        with suppress(FolderInUseError), locked(place):  # another run may be at it
+            gone |= remove_bids_visit(place, out / BIDS)
+    return gone
 
 
 def _save(table, path):
@@ -181,7 +212,7 @@ def _try_study(visit, out, model, settings, bids, code):
         with suppress(OSError):
             place.rmdir()  # where nothing came of it
         return _entry(visit, settings, "failed", _told(error, visit.folder), seconds=time.monotonic() - start), None
-    outcome = "measured" if changed else "unchanged"
+    outcome, flags = "measured" if changed else "unchanged", [*filter(None, [visit.note]), *flags]
     return _entry(visit, settings, outcome, flags=flags, seconds=time.monotonic() - start, n_rows=len(rows)), rows
 
 

@@ -57,15 +57,20 @@ def scanner_t2(volume: Volume, *, unit_ms: float | None = None) -> T2Maps:
     Raises
     ------
     StudyError
-        When the unit is not clear or makes no T2 of a body.
+        When the unit is not clear, differs from slice to slice, or makes no T2 of a body.
     """
-    values, stored = volume.array.astype(np.float64), _stored(volume)
+    stored, values, real, real_unit = _scaled(volume)
     facts, unit = volume.meta, None
-    if unit_ms is None and (factor := _UCUM_MS.get(_text(facts.get("RealWorldValueUnits")))) is not None:
-        values = stored * float(facts.get("RealWorldValueSlope", 1)) + float(facts.get("RealWorldValueIntercept", 0))
-        unit = factor
+    if unit_ms is None and (factor := _UCUM_MS.get(_text(real_unit))) is not None:
+        values, unit = real, factor
     elif unit_ms is None:
         unit = next((_MS[word] for key in ("RescaleType", "Units") if (word := _text(facts.get(key))) in _MS), None)
+        if unit is None and len({scale[2:4] for scale in facts.get("FrameScales", ())}) > 1:
+            raise StudyError(
+                "The slices of the scanner's T2 map have different rescale slopes, and its header does not tell their "
+                "unit: they may be scaled for display only. If displayed values are times, set t2_map_unit_ms in a "
+                "settings file to the ms of one unit; if not, measure the echoes."
+            )
     status = np.full(values.shape, FITTED, dtype=np.uint8)
     status[values <= 0] = LOW_SIGNAL
     bits = int(facts.get("BitsStored") or 16) - (facts.get("PixelRepresentation") == 1)
@@ -106,6 +111,8 @@ def relative_b1(volume: Volume) -> Volume:
     StudyError
         When no unit makes a B1 of it.
     """
+    if volume.meta.get("FrameScales"):
+        raise StudyError("The slices of the scanner's B1 map are scaled differently; expected one scale for all.")
     values = volume.array.astype(np.float64)
     valid = np.isfinite(values) & (values > 0)
     words = {_text(volume.meta.get(key)) for key in ("RealWorldValueUnits", "RescaleType", "Units")}
@@ -150,10 +157,26 @@ def _text(value):
     return str(value or "").strip().lower()
 
 
-def _stored(volume):
-    """The values as they stand in the files, rescale undone."""
-    slope, intercept = volume.meta.get("RescaleSlope") or 1, volume.meta.get("RescaleIntercept") or 0
-    return np.rint((volume.array.astype(np.float64) - intercept) / slope)
+def _scaled(volume):
+    """The values as they stand in the files, rescaled, and in real-world values with their unit; slice by slice.
+
+    ``FrameScales`` in `meta`, where slices differ: for each the slope and intercept that reading applied, those of the
+    header, and slope, intercept and unit of real-world values.
+    """
+    meta = volume.meta
+    one = (meta.get("RescaleSlope") or 1, meta.get("RescaleIntercept") or 0)
+    real = (meta.get("RealWorldValueSlope", 1), meta.get("RealWorldValueIntercept", 0), meta.get("RealWorldValueUnits"))
+    scales = list(zip(*(meta.get("FrameScales") or [(*one, *one, *real)]), strict=True))
+    if len(set(scales[6])) > 1:
+        raise StudyError(
+            "The slices of the scanner's T2 map have real-world values of different units, or some have none; expected "
+            "one unit for all. Export the map again, or measure the echoes."
+        )
+    applied, offset, slope, intercept, real_slope, real_intercept = (np.array(part, dtype=float) for part in scales[:6])
+    stored = np.rint((volume.array.astype(np.float64) - offset) / applied)
+    as_read = np.array_equal(applied, slope) and np.array_equal(offset, intercept)
+    values = volume.array.astype(np.float64) if as_read else stored * slope + intercept
+    return stored, values, stored * real_slope + real_intercept, scales[6][0]
 
 
 def _body_median(values, valid):

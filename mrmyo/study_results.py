@@ -22,17 +22,21 @@ def read_rows(out_dir):
     """The rows that `process_study` left in a folder."""
     import pandas as pd
 
-    return pd.read_csv(Path(out_dir) / "rows.csv", dtype={"subject": str, "session": str})
+    path = Path(out_dir) / "rows.csv"
+    text = dict.fromkeys(("subject", "session", "t2_model", "mask", "side", "muscle"), str)
+    blank = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in text}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=blank)  # a key may be "NA" or "007"
 
 
 def with_numbers(settings: Settings, series) -> Settings:
     """Settings that name series by their numbers alone: a description that someone typed stays in their own file.
 
-    A series without a number is named by its key.
+    A series without a number of its own is named by its key.
     """
     stated = series[series.role.isin([role for role, _ in settings.roles])]
-    return replace(settings, roles={row.role: int(row.series) if row.series >= 0 else row.key
-                                    for row in stated.itertuples()})
+    alone = [row.series >= 0 and (series.series == row.series).sum() == 1 for row in stated.itertuples()]
+    return replace(settings, roles={row.role: int(row.series) if only else row.key
+                                    for row, only in zip(stated.itertuples(), alone, strict=True)})
 
 
 def write_results(out_dir, facts, settings: Settings, inputs) -> None:
@@ -47,7 +51,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     settings : Settings
         Without descriptions (`with_numbers`).
     inputs : mapping
-        What went in, for ``study.json``; its ``notes`` are told on their own.
+        What went in, for ``study.json``; its ``notes`` and ``flags`` are told on their own.
     """
     from mrmyo.figures.pages import write_quality_page
 
@@ -59,8 +63,8 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     alignment = json.loads((out / "alignment.json").read_text())
     other_axes = tuple(axis for axis in range(3) if axis != labels.slice_axis)
     bare = int((~is_muscle(labels.array).any(axis=other_axes)).sum())
-    flags = quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)
     inputs = dict(inputs)
+    flags = [*inputs.pop("flags"), *quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)]
     study = {**facts, "flags": flags, "notes": inputs.pop("notes"), "alignment": alignment, "inputs": inputs,
              "provenance": record()}
     write_settings(settings, out / "settings.toml")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -25,6 +27,7 @@ __all__ = ["Chosen", "StudyError", "choose_series", "structural_volume"]
 
 TIE = 0.05  # shares of the T2 stack that differ by less count as equal
 SLAB_MM = 5.0
+RIGHTED = ("and were joined", "brought to the first one's")  # how warnings end of what reading has put right
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Chosen:
         (role, series number) of the same.
     notes : tuple of str
         What a reader of the results should know of the choice.
+    flags : tuple of str
+        What makes the results doubtful: the warnings of the series that are used.
+    rows : tuple
+        What else tells these series from others in the same files, in the order of `roles`: series number, ImageType,
+        shape, echo times, key.
     """
 
     t2: str
@@ -60,6 +68,8 @@ class Chosen:
     roles: tuple[tuple[str, str], ...] = ()
     series: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    rows: tuple[tuple, ...] = ()
 
 
 def choose_series(series, settings: Settings) -> Chosen:
@@ -87,10 +97,11 @@ def choose_series(series, settings: Settings) -> Chosen:
     Raises
     ------
     StudyError
-        When a series is missing, lies elsewhere or in another study, or several would do equally well.
+        When a series is missing, lies elsewhere or in another study, is of another patient, or several would do.
     """
+    _check_stated(series, settings)
     readable = series[series.readable]
-    source, role = _t2_role(readable, settings)
+    source, role = _t2_role(series, settings)
     t2 = _choose_t2(series, readable[readable.role == role], settings, role)
     stack = series.grid(t2.key)
     beside = readable[readable.study == t2.study]  # a mask and echoes of two studies may be of two patients
@@ -103,10 +114,19 @@ def choose_series(series, settings: Settings) -> Chosen:
         name += f", reformatted to axial {SLAB_MM:g} mm"
     b1_map = _choose_b1(series, beside, stack, notes)
     used = [row for row in (t2, *structural.rows, b1_map) if row is not None]
+    if len({getattr(row, "patient", None) for row in used}) > 1:
+        raise _two_patients(used)
+    flags, told = _warnings(used)
+    notes += told
+    if None in (grid.meta.get("FrameOfReferenceUID") for grid in (stack, structural.grid)):
+        notes.append("the frame of reference is not known: whether the mask and the T2 stack lie on one table is not "
+                     "told by the images")
     return Chosen(
         t2.key, source, structural.keys, name, plane, None if b1_map is None else b1_map.key,
         roles=tuple((row.role, row.key) for row in used), series=tuple((row.role, int(row.series)) for row in used),
-        notes=tuple(notes),
+        notes=tuple(notes), flags=tuple(flags),
+        rows=tuple((int(row.series), tuple(row.image_type), tuple(row.shape), tuple(row.echo_times_ms), row.key)
+                   for row in used),
     )
 
 
@@ -119,9 +139,40 @@ def structural_volume(series, chosen: Chosen) -> Volume:
     return reformat(volume, plane=chosen.plane, spacing_mm=SLAB_MM) if chosen.plane else volume
 
 
-def _t2_role(readable, settings):
-    """Where T2 comes from, and the role of the series; refuses a study without, or with nothing to draw a mask on."""
-    roles = set(readable.role)
+def _check_stated(series, settings):
+    """Refuse a stated role whose series has not the echoes that the role takes."""
+    for role, _ in settings.roles:
+        for row in series[series.readable & (series.role == role)].itertuples():
+            if role != "other" and (role == "multi_echo") != (row.n_echoes > 1):
+                expected = "several echoes" if role == "multi_echo" else "one image at each place"
+                raise StudyError(f"The settings state series {row.series} for the role {role}, and it has "
+                                 f"{row.n_echoes} echo{'es' if row.n_echoes > 1 else ''}; expected {expected}. State "
+                                 "another series under [roles], or none.")
+
+
+def _warnings(rows):
+    """What the table warns of at the series that are used: flags; and notes, of what has been put right."""
+    flags, notes = {}, {}
+    for row in rows:
+        for text in filter(None, re.split(r"; (?!T2 from|values are)", row.warnings)):
+            if text.startswith("text may be burned"):
+                text = "text burned into the images: pictures and NIfTI show it"
+            found = notes if text.endswith(RIGHTED) else flags
+            found.setdefault(text, []).append(str(row.series) if row.series >= 0 else "without number")
+    return [[f"series {', '.join(dict.fromkeys(numbers))}: {text}" for text, numbers in found.items()]
+            for found in (flags, notes)]
+
+
+def _t2_role(series, settings):
+    """Where T2 comes from, and the role of the series; None where there is none."""
+    roles = set(series.role[series.readable])
+    broken = series[~series.readable & (series.role == "multi_echo")]
+    if settings.t2_source == "auto" and "multi_echo" not in roles and "t2_map" in roles and len(broken):
+        problems = "; ".join(f"series {row.series}: {row.problem}" for row in broken.itertuples())
+        raise StudyError(
+            f"The echoes cannot be read ({problems}), and the scanner's own T2 map is another method. Export them "
+            'again; or set t2_source = "scanner_map" in a settings file, which takes the map.'
+        )
     has = {"echoes": "multi_echo" in roles, "scanner_map": "t2_map" in roles}
     wanted = ("echoes", "scanner_map") if settings.t2_source == "auto" else (settings.t2_source,)
     source = next((name for name in wanted if has[name]), None)
@@ -149,6 +200,13 @@ def _choose_t2(series, rows, settings, role):
     rows = list(rows.itertuples())
     if len(rows) == 1:
         return rows[0]
+    if len({row.study for row in rows}) == 1 and _lie_apart([series.grid(row.key) for row in rows]):
+        named = "; ".join(f"series {row.series} ({row.plane}, z from {row.coverage_mm[0]:.0f} to "
+                          f"{row.coverage_mm[1]:.0f} mm)" for row in rows)
+        raise StudyError(
+            f"{len(rows)} series of the role {role} lie at different places, thigh and calf perhaps: {named}. Say "
+            f"which in a settings file: under [roles], {role} = {_number(series, rows[0])}."
+        )
     readable = series[series.readable]
     drawn_on = readable[readable.role.isin({*settings.segment_on, "water", *UNNAMED})]
     grids = [(row.study, series.grid(row.key)) for row in may_be_drawn_on(drawn_on, settings).itertuples()]
@@ -169,10 +227,23 @@ def _choose_t2(series, rows, settings, role):
     )
 
 
+def _lie_apart(grids):
+    """Whether any two have no part in common."""
+    return any(max(coverage(one, other), coverage(other, one)) == 0 for one, other in combinations(grids, 2))
+
+
 def _two_studies(series):
     return StudyError(
         f"Found the structural and the T2 series in {series.study.nunique()} studies (by StudyInstanceUID), which may "
         "be of different patients; expected one study. Give each study a folder of its own."
+    )
+
+
+def _two_patients(rows):
+    numbers = ", ".join(str(row.series) for row in rows)
+    return StudyError(
+        f"The series {numbers}, which would be used together, are of different patients by their headers; expected "
+        "one. Give each patient a folder of its own."
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mrmyo.dicom_identity import study_keys
+from mrmyo.dicom_identity import same_studies, study_keys
 from mrmyo.files import replacing
 from mrmyo.study import StudyError
 
@@ -17,6 +18,7 @@ __all__ = ["KEYS", "Visit", "read_subjects", "visits_of", "write_keys"]
 
 KEYS, SALT = ".keys.csv", ".salt"  # private: which folder has which key
 _COLUMNS = ["subject", "session", "folder", "study"]
+JOINED = "taken for a visit of a patient with several, by the identity in the DICOM"
 _FIT = r"[A-Za-z0-9][\w.-]*"
 _RESERVED = {"bids", "rows.csv", "summary.csv"}  # names that the cohort's own outputs bear
 
@@ -35,6 +37,8 @@ class Visit:
         A salted hash of the study, where the keys are mrmyo's own.
     same_as : str
         The key of the visit whose study this folder holds too, or blank.
+    note : str
+        How it came to its key, where that may be mistaken; or blank.
     """
 
     subject: str
@@ -42,6 +46,7 @@ class Visit:
     folder: Path
     study: str = ""
     same_as: str = ""
+    note: str = ""
 
     @property
     def place(self) -> str:
@@ -66,8 +71,12 @@ def visits_of(folders: Mapping | Iterable, out: Path, *, unnamed: str = "01") ->
     Raises
     ------
     StudyError
-        For no folders, and for keys that could not name a folder or that two folders share.
+        For no folders or one path in place of many, for keys that could not name a folder or that two folders share,
+        and for stated keys that share one study.
     """
+    if isinstance(folders, (str, bytes, os.PathLike)):
+        raise StudyError("Found one path in place of study folders; expected a list of them, such as [folder], or a "
+                         "mapping from subject keys to folders.")
     visits = _stated(folders) if isinstance(folders, Mapping) else _hashed([Path(f) for f in folders], out)
     if not visits:
         raise StudyError("Found no study folders; expected at least one.")
@@ -83,7 +92,17 @@ def visits_of(folders: Mapping | Iterable, out: Path, *, unnamed: str = "01") ->
         key = visit.subject.casefold(), (visit.session or unnamed).casefold()
         if not visit.same_as and seen.setdefault(key, visit) is not visit:
             raise StudyError(f"Found the key {visit.place} twice (capitals do not count); give each study its own.")
+    if isinstance(folders, Mapping):
+        _check_folders(visits)
     return sorted(visits, key=lambda v: (v.subject, v.session))
+
+
+def _check_folders(visits):
+    """Refuses one study under several keys: it would count as several patients or visits."""
+    for indices in same_studies([visit.folder for visit in visits])[:1]:
+        named = " and ".join(visits[i].place for i in indices)
+        raise StudyError(f"Found one study under {named}: their folders are the same, or copies of it. Give each key a "
+                         "study of its own.")
 
 
 def _stated(folders):
@@ -129,9 +148,10 @@ def _hashed(folders, out):
     first = {}
     for i in order:
         subject, session = given[keys[i][1]]
-        visit = Visit(subject, session, folders[i], keys[i][1])
+        # the key of the patient may have been given to another visit in an earlier run
+        visit = Visit(subject, session, folders[i], keys[i][1], note=JOINED if len(taken[subject]) > 1 else "")
         earlier = first.setdefault(keys[i][1], visit)
-        visits.append(visit if earlier is visit else Visit(subject, session, folders[i], keys[i][1], earlier.place))
+        visits.append(visit if earlier is visit else replace(visit, same_as=earlier.place))
     return visits
 
 
@@ -149,13 +169,34 @@ def _salt(out):
 
 
 def _read_keys(out):
+    """What earlier runs noted; a note that is there but cannot be used is refused, not taken for none."""
+    if not os.path.lexists(out / KEYS):
+        return []
+    try:
+        table = _table(out / KEYS).reindex(columns=_COLUMNS)
+        rows = table.to_dict("records")
+        fit = not table.isna().any(axis=None) and all(_is_ours(row) for row in rows if row["study"])
+    except (OSError, ValueError):
+        fit = False
+    if not fit:
+        raise StudyError(f"{KEYS} in the output folder, which tells which folder has which key, cannot be read or was "
+                         "changed. Bring it back as it was, or give another output folder.")
+    return rows
+
+
+def _is_ours(row):
+    """Whether a row has the form that mrmyo gives it: a table program may take keys for numbers."""
+    parts = (r"sub-[0-9a-f]{12}", row["subject"]), (r"|\d\d+", row["session"]), (r"[0-9a-f]{12}", row["study"])
+    return all(re.fullmatch(form, value) for form, value in parts)
+
+
+def _table(path):
+    """A table of text, which comma, semicolon or tab may divide."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(out / KEYS, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
-        return []
-    return table.reindex(columns=_COLUMNS, fill_value="").to_dict("records")
+    text = path.read_text(encoding="utf-8-sig")
+    divider = next((mark for mark in ";\t" if mark in text.partition("\n")[0]), ",")
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=divider)
 
 
 def write_keys(visits: list[Visit], out: Path) -> None:
@@ -180,13 +221,9 @@ def read_subjects(path) -> dict:
     StudyError
         When the table cannot be read, lacks a column, or has a blank or doubled key.
     """
-    import pandas as pd
-
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        divider = next((mark for mark in ";\t" if mark in text.partition("\n")[0]), ",")
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=divider)
+        table = _table(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no table in UTF-8"
         raise StudyError(f"The table of subjects {path.name} cannot be read: {reason}.") from None

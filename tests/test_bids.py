@@ -18,6 +18,8 @@ from cohort_samples import TIMES, reviewed, tiny_grids, tiny_study
 from mrmyo import Volume, label_table, process_cohort, read_dicom, read_nifti
 from mrmyo.bids import BidsError, bids_label, visit_names, write_dataset
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
+from mrmyo.settings import Settings
+from mrmyo.study_bids import write_bids_visit
 from mrmyo.study_cohort import BIDS
 
 
@@ -124,10 +126,17 @@ def test_nothing_is_redone_and_what_is_gone_goes(cohort, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in (copy / BIDS).rglob("*.nii.gz")}
     process_cohort(ours, copy, n_jobs=1, bids=True, progress=False)
     assert {path: path.stat().st_mtime_ns for path in (copy / BIDS).rglob("*.nii.gz")} == stamps
+    mine = [copy / BIDS / "sub-A1" / "ses-base" / "anat" / name for name in ("sub-A1_ses-base_mine_T1w.nii.gz", "note")]
+    for path in mine:
+        path.write_text("a user's")
     shutil.rmtree(study / "t1_axial_again")
     (copy / BIDS / "sub-B" / "ses-01" / "anat" / "sub-B_ses-01_acq-axial_echo-2_MESE.nii.gz").unlink()
     process_cohort(ours, copy, n_jobs=1, bids=True, progress=False)
+    assert all(path.read_text() == "a user's" for path in mine)
+    mine[0].unlink()
     now = names(copy / BIDS)
+    anat = copy / BIDS / "sub-A1" / "ses-base" / "anat"
+    assert not list(anat.glob("*run-*"))  # nor a sidecar
     assert "sub-A1/ses-base/anat/sub-A1_ses-base_acq-axial_T1w.nii.gz" in now
     assert not [name for name in now if "run-" in name]
     assert "sub-B/ses-01/anat/sub-B_ses-01_acq-axial_echo-2_MESE.nii.gz" in now
@@ -142,6 +151,35 @@ def test_keys_that_bids_would_confuse_are_refused_first(folders, says, tmp_path)
     with pytest.raises(BidsError, match=says):
         process_cohort(folders, tmp_path, n_jobs=1, bids=True, progress=False)
     assert not (tmp_path / "P1").exists()
+
+
+def test_the_images_of_the_measured_patient_alone(tmp_path):
+    """Somebody else's T1 in the folder is not taken along, nor that of another study."""
+    tiny_study(tmp_path / "study")
+    for kind, patient in (("T", {"PatientName": "T", "PatientID": "T"}),
+                          ("U", {"PatientName": "SYNTHETIC^S", "PatientID": "S", "StudyInstanceUID": "1.2.3"})):
+        volume = Volume(np.ones((8, 9, 5)), np.diag([1.0, 1, 5, 1]), (12.0,))
+        write_dicom_series(volume, tmp_path / "study" / kind, study=patient,
+                           series={"SeriesNumber": 9, "ScanningSequence": "SE", "RepetitionTime": 600.0},
+                           image_type=("ORIGINAL", "PRIMARY", "M", "SE"))
+    out = tmp_path / "out"
+    reviewed(out, "P1")
+    process_cohort({"P1": tmp_path / "study"}, out, n_jobs=1, bids=True, progress=False)
+    found = names(out / BIDS / "sub-P1")
+    assert len(found) == 5 and not [name for name in found if "T1w" in name]
+
+
+def test_sources_follow_the_image_that_the_mask_was_drawn_on(cohort, tmp_path):
+    """Another choice of the image is noted, though all files are the same."""
+    copy, study = tmp_path / "out", cohort[0]["A-1", "base"]
+    shutil.copytree(cohort[1], copy)
+    for role, image in (("in_phase", "inphase"), ("water", "water")):
+        write_bids_visit(study, copy / "A-1" / "ses-base", copy / BIDS, subject="A-1", session="base",
+                         settings=Settings(segment_on=(role,)))
+        folder = copy / BIDS / "derivatives" / "mrmyo" / "sub-A1" / "ses-base" / "anat"
+        facts = json.loads((folder / "sub-A1_ses-base_space-structural_dseg.json").read_text())
+        source = f"bids:raw:sub-A1/ses-base/anat/sub-A1_ses-base_acq-axialDixon_rec-{image}_T2w.nii.gz"
+        assert facts["Sources"] == [facts["SpatialReference"]] == [source]
 
 
 def test_labels_and_names():

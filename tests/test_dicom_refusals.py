@@ -96,7 +96,7 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(DicomError, match="Found 0 files"):
         read_dicom(tmp_path)
     (tmp_path / "a.dcm").write_text("not DICOM")
-    with pytest.raises(DicomError, match="Found 1 files in the folder, none a DICOM image"):
+    with pytest.raises(DicomError, match="Found 1 files there, none a DICOM image"):
         read_dicom(tmp_path)
     with pytest.raises(DicomError, match="does not exist"):
         read_dicom(tmp_path / "nowhere")

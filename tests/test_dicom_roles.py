@@ -19,6 +19,7 @@ from mrmyo.study_series import choose_series
 
 SE, GR = {"ScanningSequence": ("SE",)}, {"ScanningSequence": ("GR",)}
 VIBE = {**GR, "SequenceVariant": ("SP",), "MRAcquisitionType": "3D", "RepetitionTime": 4.1, "FlipAngle": 9}
+SLOW = {"RepetitionTime": 3000}
 CPMG = tuple(10.0 * n for n in range(1, 9))
 
 
@@ -74,15 +75,23 @@ def test_names_of_maps_and_of_what_is_no_image(image_type, role):
     ({**SE, "RepetitionTime": 3000}, CPMG, "multi_echo"),
     ({"ScanningSequence": ("SE", "GR"), "RepetitionTime": 3000}, CPMG, "multi_echo"),  # GraSE
     ({"ScanningSequence": ("SE", "EP"), "RepetitionTime": 3000}, CPMG, "other"),
-    ({"RepetitionTime": 3000}, CPMG, "multi_echo"),  # ScanningSequence stripped
-    ({"ScanningSequence": ("RM",), "RepetitionTime": 3000}, CPMG, "multi_echo"),
-    ({"RepetitionTime": 25}, CPMG, "other"), ({"RepetitionTime": 3000}, (20.0, 40.0, 90.0), "other"),
-    ({"RepetitionTime": 3000}, (2.3, 4.6, 6.9), "other"),
+    ({**SLOW, "FlipAngle": 90}, CPMG, "multi_echo"),  # ScanningSequence stripped
+    ({"ScanningSequence": ("RM",), **SLOW, "FlipAngle": 90}, CPMG, "multi_echo"),
+    ({**SLOW, "MultipleSpinEcho": "YES"}, CPMG[:3], "multi_echo"),
+    ({"RepetitionTime": 25, "FlipAngle": 90}, CPMG, "other"), ({**SLOW, "FlipAngle": 90}, (20.0, 40.0, 90.0), "other"),
+    ({**SLOW, "FlipAngle": 90}, (2.3, 4.6, 6.9), "other"), ({**SLOW, "FlipAngle": 90}, CPMG[:5], "other"),
+    ({**SLOW, "FlipAngle": 60}, CPMG, "other"), (SLOW, CPMG, "other"),  # may be gradient echoes
+    ({**SLOW, "FlipAngle": 90, "SequenceVariant": ("SP",)}, CPMG, "other"),
     ({**GR, "RepetitionTime": 3000}, CPMG, "other"),  # decays with T2*
     (VIBE, (1.7,), "t1w"), ({**VIBE, "ScanOptions": ("FS",)}, (1.7,), "other"),
     ({**VIBE, "MRAcquisitionType": "2D"}, (1.7,), "other"), ({**VIBE, "RepetitionTime": 30}, (1.7,), "other"),
     ({"ImageType": ("ORIGINAL", "PRIMARY"), "ComplexImageComponent": "PHASE", **SE}, CPMG, "other"),
     ({"ImageType": ("DERIVED", "SECONDARY", "MPR"), **SE, "RepetitionTime": 650}, (11.0,), "t1w"),
+    # T2 as the third value is a flavour, "T2 weighted" (PS3.3 C.8.16.1.3); Philips' maps say it as the fourth
+    ({"ImageType": ("DERIVED", "PRIMARY", "T2", "NONE"), **SE, "RepetitionTime": 3500}, (85.0,), "t2w"),
+    ({"ImageType": ("DERIVED", "PRIMARY", "T2", "NONE")}, (), "other"),
+    ({"ImageType": ("DERIVED", "PRIMARY", "T2", "NONE"), "RealWorldValueUnits": "ms"}, (), "t2_map"),
+    ({"ImageType": ("DERIVED", "PRIMARY", "OTHER", "T2", "UNSPECIFIED")}, (), "t2_map"),
     ({"ImageType": ("DERIVED", "PRIMARY"), **SE, "RescaleType": "ms"}, (10.0,), "t2_map"),
     ({"ImageType": ("DERIVED", "PRIMARY"), **SE, "RescaleType": "US"}, (10.0,), "other"),  # unspecified
     ({"ImageType": ("DERIVED", "PRIMARY"), **GR, "RescaleType": "ms"}, (10.0,), "other"),  # may be T2* or T1

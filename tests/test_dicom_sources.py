@@ -219,3 +219,31 @@ def test_what_a_reader_should_know_is_warned_of(tmp_path, changes, found):
         edit(path, **changes)
     table = read_dicom(tmp_path)
     assert table["readable"].all() and found in table["warnings"][0]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    write(small_volume(n_echoes=4), tmp_path / "elsewhere" / "inner")
+    study = tmp_path / "around" / "study"
+    write(small_volume(seed=2), study / "b", SeriesNumber=6)
+    (study / "a").symlink_to(study / "b")  # within
+    (study / "x").symlink_to(tmp_path / "elsewhere")
+    (study / "y").symlink_to(tmp_path / "elsewhere" / "inner")  # a second way to it
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    table = read_dicom(study)
+    assert list(table.series) == [5, 6] and list(table.n_files) == [20, 5]
+    assert (table.attrs["duplicate_files"], table.attrs["unopened_files"]) == (0, 0)
+    (study / "up").symlink_to(tmp_path / "around")
+    table = read_dicom(study)
+    assert table.attrs["unopened_files"] == 1 and table.warnings.str.contains("1 that could not be opened").all()
+
+
+def test_packed_files_are_named(tmp_path):
+    write(small_volume(), tmp_path / "study")
+    whole = Path(shutil.make_archive(str(tmp_path / "nest" / "whole"), "zip", tmp_path / "study"))
+    with pytest.raises(
+        DicomError, match=r"Found 1 files there, none a DICOM image.* 1 are zip files: give one by itself"
+    ):
+        read_dicom(whole.parent)
+    (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(DicomError, match="1 are zip files: give one by itself, whole"):
+        read_dicom(tmp_path / "cut.zip")

@@ -65,6 +65,7 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
     ("t2_map_unit_ms = 0", "expected how many ms one unit"), ("t2_map_unit_ms = inf", "expected how many ms"),
     ('t2_map_unit_ms = "0.1"', "expected a number"), ("t2_map_unit_ms = true", "expected a number"),
     ("session = 2", "session = 2; expected a text"),
+    ("[roles]\nin_phase = 2\nwater = 2", "series 2 for the roles in_phase and water; expected another series"),
     ('segment_on = "water"', "expected a list of texts"),
     ("segment_on = [1, 2]", "expected a list of texts"),
     ("t2_model = true", "expected a text"),
@@ -192,3 +193,14 @@ def test_the_commit_is_that_of_a_checkout_of_mrmyo_or_none(tmp_path, monkeypatch
     assert record()["commit"] is None
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "mrmyo" / "provenance.py"))
     assert re.fullmatch("[0-9a-f]{12}(-dirty)?", record()["commit"])
+
+
+@pytest.mark.parametrize("unit", ["0.1", True, [1]])
+def test_a_unit_that_is_no_number_is_refused(unit):
+    with pytest.raises(SettingsError, match="expected a number"):
+        Settings(t2_map_unit_ms=unit)
+
+
+def test_a_settings_file_of_a_windows_editor_is_read(tmp_path):
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbf" + b'session = "02"\r\n')
+    assert read_settings(tmp_path / "run.toml") == Settings(session="02")

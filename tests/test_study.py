@@ -215,3 +215,12 @@ def test_two_patients_in_one_folder_are_refused(synthetic_study, tmp_path):
         image.save_as(path)
     with pytest.raises(StudyError, match="2 studies"):
         process_study(tmp_path / "study", tmp_path / "out", progress=False)
+
+
+def test_results_and_dicom_stay_apart_and_keys_are_plain_words(synthetic_study, tmp_path):
+    before = sorted(path.name for path in synthetic_study[0].iterdir())
+    with pytest.raises(StudyError, match="output folder is the study's own"):
+        process_study(synthetic_study[0], synthetic_study[0], progress=False)
+    with pytest.raises(StudyError, match="subject key that is no plain word"):
+        process_study(synthetic_study[0], tmp_path / "out", subject="Max Müller", progress=False)
+    assert sorted(path.name for path in synthetic_study[0].iterdir()) == before and not (tmp_path / "out").exists()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
+from pathlib import Path
 
 import pandas as pd
-import pydicom
 import pytest
 from cohort_samples import reviewed, tiny_study
 
@@ -14,7 +14,7 @@ from mrmyo import process_cohort, process_study, read_nifti, study_cohort, write
 from mrmyo.__main__ import main
 from mrmyo.files import FolderInUseError, locked, remove_leftovers, replacing
 from mrmyo.study import StudyError
-from mrmyo.study_subjects import KEYS, read_subjects, visits_of
+from mrmyo.study_subjects import KEYS, visits_of
 
 
 def summary_of(out):
@@ -65,63 +65,9 @@ def test_what_changed_is_measured_and_told(tiny, tmp_path):
     assert list(summary_of(tmp_path).outcome) == ["unchanged", "measured"]
 
 
-def test_visits_of_one_patient_are_sessions_by_date(tiny, tmp_path):
-    visits = visits_of([tiny / "a", tiny / "b", tiny / "a_before"], tmp_path)
-    by_folder = {visit.folder.name: visit for visit in visits}
-    a, before, b = (by_folder[name] for name in ("a", "a_before", "b"))
-    assert a.subject == before.subject != b.subject
-    assert (before.session, a.session, b.session) == ("01", "02", "")
-    assert a.place == f"{a.subject}/ses-02" and b.place == b.subject
-    assert (tmp_path / ".salt").stat().st_mode & 0o077 == 0
-    other = visits_of([tiny / "a"], tmp_path_of(tmp_path, "other"))
-    assert other[0].subject != a.subject  # another salt
-
-
 def tmp_path_of(root, name):
     (root / name).mkdir()
     return root / name
-
-
-def test_keys_stay_when_folders_move_and_visits_come_later(tiny, tmp_path):
-    moved = tmp_path_of(tmp_path, "elsewhere")
-    out = tmp_path_of(tmp_path, "out")
-    from mrmyo.study_subjects import write_keys
-
-    first = visits_of([tiny / "a"], out)
-    write_keys(first, out)
-    shutil.copytree(tiny / "a", moved / "a")
-    second = visits_of([moved / "a", tiny / "a_before"], out)  # the earlier visit comes later
-    write_keys(second, out)
-    keys = {visit.folder.name: (visit.subject, visit.session) for visit in second}
-    assert keys["a"] == (first[0].subject, "") and keys["a_before"] == (first[0].subject, "02")
-    assert visits_of([tiny / "a_before"], out)[0].session == "02"  # also when it comes alone
-    table = pd.read_csv(out / KEYS, dtype=str, keep_default_na=False)
-    assert len(table) == 2 and str(moved / "a") in set(table.folder)
-
-
-@pytest.mark.parametrize(
-    ("facts", "same"),
-    [
-        ({}, True),
-        ({"PatientName": "SYNTHETIC A"}, True),  # the name as another system writes it
-        ({"PatientID": "A2"}, False),
-        ({"PatientName": "Else^Someone"}, False),
-        ({"PatientBirthDate": "19700101"}, False),
-        ({"IssuerOfPatientID": "elsewhere"}, False),
-    ],
-)
-def test_one_patient_is_one_number_name_and_birth_date(facts, same, tiny, tmp_path):
-    tiny_study(tmp_path / "x", subject="A", StudyDate="20220101", **facts)
-    first, second = (visit.subject for visit in visits_of([tiny / "a", tmp_path / "x"], tmp_path))
-    assert (first == second) == same
-
-
-@pytest.mark.parametrize("name", ["ANONYMOUS", "anon_0000", "", "0000", "XXXX", "Patient"])
-def test_what_anonymisers_write_is_no_patient(name, tmp_path):
-    for number in (1, 2):
-        tiny_study(tmp_path / str(number), PatientID=name, PatientName=name, StudyDate=f"2022010{number}")
-    first, second = visits_of([tmp_path / "1", tmp_path / "2"], tmp_path)
-    assert first.subject != second.subject
 
 
 def test_the_same_study_twice_is_measured_once(tiny, tmp_path):
@@ -134,6 +80,39 @@ def test_the_same_study_twice_is_measured_once(tiny, tmp_path):
     summary = summary_of(out)
     assert list(summary.outcome) == ["measured", "skipped"]
     assert summary.reason[1] == f"holds the same study as the folder of {visit.place}"
+
+
+@pytest.mark.parametrize("key", ["NA", "None", "null", "nan", "007"])
+def test_a_key_stays_as_it_is(key, tiny, tmp_path):
+    reviewed(tmp_path, f"{key}/ses-{key}")
+    rows = process_cohort({key: {key: tiny / "a"}}, tmp_path, n_jobs=1, progress=False)
+    again = process_cohort({(key, key): tiny / "a"}, tmp_path, n_jobs=1, progress=False)
+    for table in (rows, again):
+        assert set(table.subject) == set(table.session) == {key} and table.t2_ms.dtype == float
+    assert (tmp_path / "rows.csv").read_text().splitlines()[1].startswith(f"{key},{key},mono")
+    assert list(summary_of(tmp_path).subject) == [key]
+
+
+def test_what_failed_now_does_not_pass_for_current(tiny, tmp_path):
+    reviewed(tmp_path, "P1", "P2")
+    folders = {}
+    for key, name in (("P1", "a"), ("P2", "b")):
+        folders[key] = tmp_path_of(tmp_path, f"study_{key}") / name
+        shutil.copytree(tiny / name, folders[key])
+    process_cohort(folders, tmp_path, n_jobs=1, bids=True, progress=False)
+    mine = tmp_path / "bids" / "sub-P1" / "ses-01" / "anat" / "mine.txt"
+    mine.write_text("a user's")
+    shutil.rmtree(folders["P1"])
+    process_cohort(folders, tmp_path, n_jobs=1, bids=True, progress=False)
+    bids = tmp_path / "bids"
+    assert [path for path in bids.rglob("*") if "P1" in str(path.relative_to(bids)) and path.is_file()] == [mine]
+    assert (bids / "participants.tsv").read_text().split() == ["participant_id", "sub-P2"]
+    assert "Earlier results remain" in summary_of(tmp_path).reason[0] and (tmp_path / "P1" / "rows.csv").is_file()
+    shutil.rmtree(folders["P2"])
+    with pytest.raises(StudyError, match="None of the 2"):
+        process_cohort(folders, tmp_path, n_jobs=1, progress=False)
+    assert not (tmp_path / "rows.csv").exists() and not (bids / "sub-P2").exists()
+    assert (bids / "participants.tsv").read_text().split() == ["participant_id"]
 
 
 def test_one_bad_study_does_not_stop_the_others(tiny, tmp_path):
@@ -170,6 +149,22 @@ def test_one_bad_study_does_not_stop_the_others(tiny, tmp_path):
 def test_keys_that_cannot_be_are_refused(folders, says, tmp_path):
     with pytest.raises(StudyError, match=says):
         process_cohort(folders, tmp_path / "out", n_jobs=1, progress=False)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_is_no_list(kind, tiny, tmp_path):
+    with pytest.raises(StudyError, match="list"):
+        process_cohort(kind(tiny / "a"), tmp_path / "out", n_jobs=1, progress=False)
+
+
+def test_options_that_cannot_be_are_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/out"):
+        with pytest.raises(StudyError, match="a file where the output folder"):
+            process_cohort([tiny / "a"], tmp_path / out, n_jobs=1, progress=False)
+    for n_jobs in (0, 1.5, "2"):
+        with pytest.raises(StudyError, match="number of studies at a time"):
+            process_cohort([tiny / "a"], tmp_path / "out", n_jobs=n_jobs, progress=False)
 
 
 def test_an_unforeseen_failure_is_reported_without_paths(tiny, tmp_path, monkeypatch):
@@ -213,11 +208,6 @@ def test_a_table_states_the_keys(tiny, tmp_path, capsys):
     assert whole(rows) == {("007", "01"): 40, ("007", "02"): 35}
 
 
-def test_folders_of_a_table_lie_beside_it(tmp_path):
-    (tmp_path / "t.csv").write_text("subject,folder\nP1,here/P1\n")
-    assert read_subjects(tmp_path / "t.csv") == {("P1", ""): tmp_path / "here" / "P1"}
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [("subject,path\nP1,x\n", "columns subject and folder"), ("subject,folder\nP1,\n", "without subject or folder"),
@@ -238,10 +228,13 @@ def test_folders_or_a_table(tmp_path, capsys):
 
 
 def test_sessions_told_by_identity_are_pointed_out(tiny, tmp_path, capsys):
-    places = [visit.place for visit in visits_of([tiny / "a", tiny / "a_before"], tmp_path)]
+    folders = [tiny / "a", tiny / "a_before", tiny / "b"]
+    places = [visit.place for visit in visits_of(folders, tmp_path)]
     reviewed(tmp_path, *places)
-    assert main(["cohort", str(tiny / "a"), str(tiny / "a_before"), "--out", str(tmp_path), "--jobs", "1"]) == 0
+    assert main(["cohort", *map(str, folders), "--out", str(tmp_path), "--jobs", "1"]) == 0
     assert "sessions of one subject" in capsys.readouterr().out
+    summary = summary_of(tmp_path)
+    assert list(summary["flags"].str.contains("identity")) == list(summary.subject.duplicated(keep=False))
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -269,15 +262,3 @@ def test_two_runs_at_one_folder_are_refused(tiny, tmp_path):
         process_cohort({"A": tiny / "a"}, tmp_path, n_jobs=1, progress=False)
     with locked(tmp_path):  # let go of
         pass
-
-
-def test_an_identity_is_read_from_zip_and_behind_other_files(tiny, tmp_path):
-    (tmp_path / "x").mkdir()
-    shutil.copytree(tiny / "a", tmp_path / "x" / "study")
-    (tmp_path / "x" / "0_notes.txt").write_text("no image")
-    truncated = next((tiny / "a").rglob("*.dcm")).read_bytes()[:200]
-    (tmp_path / "x" / "1_broken.dcm").write_bytes(truncated)
-    shutil.make_archive(str(tmp_path / "z"), "zip", tmp_path / "x")
-    visits = visits_of([tiny / "a", tmp_path / "x", tmp_path / "z.zip"], tmp_path)
-    assert len({visit.subject for visit in visits}) == 1
-    assert pydicom.dcmread(next((tiny / "a").rglob("*.dcm"))).PatientID == "A"

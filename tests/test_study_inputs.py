@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 
 import numpy as np
 import pydicom
 import pytest
+from cohort_samples import TIMES, reviewed, tiny_grids, tiny_study
+from dicom_enhanced import enhanced_dataset
+from dicom_samples import edit
 
-from mrmyo import fit_t2, process_study, read_dicom, read_nifti
+from mrmyo import fit_t2, process_study, read_dicom, read_nifti, write_nifti
+from mrmyo.__main__ import main
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
 from mrmyo.labels import carry
 from mrmyo.settings import Settings, read_settings
@@ -160,11 +165,11 @@ def test_stated_roles_belong_to_the_key_of_a_stage(parts, own, tmp_path):
     out = tmp_path / "P1"
     shutil.copytree(own[0], out)
 
-    def keys(**options):
-        process_study(parts[0], out, settings=Settings(**options), progress=False)
+    def keys(labels=None, **options):
+        process_study(parts[0], out, labels, settings=Settings(**options), progress=False)
         return {name: note["key"] for name, note in json.loads((out / "stages.json").read_text()).items()}
 
-    plain, same, water = keys(), keys(roles={"in_phase": 2}), keys(roles={"in_phase": 4})
+    plain, same, water = keys(), keys(roles={"in_phase": 2}), keys(parts[2], roles={"in_phase": 4})
     assert {name for name in plain if plain[name] != same[name]} == {"measure"}
     assert {name for name in plain if plain[name] != water[name]} == {"read", "align", "measure"}
     assert read_settings(out / "settings.toml").roles == (("in_phase", 4),)
@@ -180,3 +185,114 @@ def test_slices_without_muscle_and_a_b1_map_of_no_known_unit_are_told(parts, own
     study = json.loads((tmp_path / "P1" / "study.json").read_text())
     assert any("of the T2 slices hold no muscle of the mask" in flag for flag in study["flags"])
     assert "the B1 map was not kept" in study["notes"][0] and not (tmp_path / "P1" / "B1map.nii.gz").exists()
+
+
+def tiny(folder, *, series=("in_phase", "multi_echo"), **facts):
+    """Part of a study of boxes, with its reviewed mask in the output folder."""
+    tiny_study(folder / "whole", **facts)
+    for name in series:
+        shutil.move(folder / "whole" / name, folder / "study" / name)
+    shutil.rmtree(folder / "whole")
+    if not (folder / "out").exists():
+        reviewed(folder, "out")
+    return folder / "study", folder / "out"
+
+
+def measured(study, out, **more):
+    rows = process_study(study, out, progress=False, **more)
+    return whole(rows), json.loads((out / "study.json").read_text())
+
+
+def test_which_image_of_a_file_was_read_belongs_to_the_key_of_a_stage(tmp_path):
+    study, out = tiny(tmp_path)
+    classic = pydicom.dcmread(next((study / "multi_echo").iterdir()))
+    shutil.rmtree(study / "multi_echo")
+    grid = tiny_grids()[1]
+    n = grid.shape[2] * len(TIMES)
+    signal = [np.round(1000 * np.exp(-np.array(TIMES) / t2)) * np.ones((*grid.shape, 1)) for t2 in (30.0, 60.0)]
+    both = enhanced_dataset(Volume(np.concatenate(signal, axis=2).astype(np.uint16), grid.affine, TIMES))
+    del both.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence
+    frames = both.PerFrameFunctionalGroupsSequence
+    for k, frame in enumerate(frames):
+        frame.PlanePositionSequence[0].ImagePositionPatient = \
+            frames[k % n].PlanePositionSequence[0].ImagePositionPatient
+        kind = pydicom.Dataset()
+        kind.FrameType = ["ORIGINAL", "PRIMARY", "M", "NORM" if k >= n else "NONE"]
+        frame.MRImageFrameTypeSequence = [kind]
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
+        setattr(both, keyword, classic.get(keyword))
+    both.PatientBirthDate = classic.get("PatientBirthDate", "")
+    both.save_as(study / "both.dcm", enforce_file_format=True)
+    table = read_dicom(study)
+    keys = {table.grid(key).meta["ImageType"][3]: key for key in table[table.role == "multi_echo"].key}
+    for kind, t2 in (("NONE", 30.0), ("NORM", 60.0), ("NONE", 30.0)):
+        found, told = measured(study, out, settings=Settings(roles={"multi_echo": keys[kind]}))
+        assert found == pytest.approx(t2, abs=0.1)
+        # two rows of one number: only the key names one of them
+        assert read_settings(out / "settings.toml").roles == (("multi_echo", keys[kind]),)
+    assert set(told["inputs"]["rows"]) == {"in_phase", "multi_echo"}
+
+
+def test_warnings_of_the_series_are_flags(tmp_path, capsys):
+    study, out = tiny(tmp_path)
+    for path in (study / "multi_echo").iterdir():
+        edit(path, BurnedInAnnotation="YES", LossyImageCompression="01")
+    last = max((study / "in_phase").iterdir())
+    (study / "cut.dcm").write_bytes(last.read_bytes()[:300])
+    assert main(["run", str(study), str(out)]) == 0
+    flags = json.loads((out / "study.json").read_text())["flags"]
+    assert flags[:2] == ["series 5: text burned into the images: pictures and NIfTI show it",
+                         "series 5: lossy compression has changed the pixel values; T2 from them is not exact"]
+    assert re.fullmatch(r"series 5, 2: .*files .*1 damaged", flags[2])
+    page, printed = (out / "quality.html").read_text(), capsys.readouterr().err
+    assert all(flag in page and flag in printed for flag in flags)
+
+
+def test_echoes_that_cannot_be_read_are_not_replaced_by_a_map(tmp_path):
+    study, out = tiny(tmp_path)
+    first = pydicom.dcmread(next((study / "multi_echo").iterdir()))
+    uids = {key: first[key].value for key in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName")}
+    grid = tiny_grids()[1]
+    write_dicom_series(grid.with_array(np.full(grid.shape, 55.0)), study / "map", study=uids,
+                       series={"SeriesNumber": 8, "ScanningSequence": "SE"},
+                       image_type=("DERIVED", "PRIMARY", "T2 MAP"))
+    min((study / "multi_echo").iterdir()).unlink()
+    with pytest.raises(StudyError, match=r'series 5: missing slices.*t2_source = "scanner_map"'):
+        measured(study, out)
+    assert measured(study, out, settings=Settings(t2_source="scanner_map"))[0] == pytest.approx(55.0, abs=0.01)
+
+
+def test_a_reviewed_mask_stays_with_its_image(tmp_path):
+    study, out = tiny(tmp_path)
+    measured(study, out)
+    for path in (study / "in_phase").iterdir():
+        edit(path, InstitutionName="renamed")  # other files, the same image
+    before = measured(study, out)[0]
+    shutil.rmtree(study)
+    tiny(tmp_path, seed=4, t2_ms=50.0)
+    with pytest.raises(StudyError, match="drawn on another structural image"):
+        measured(study, out)
+    mask = read_nifti(out / "labels_reviewed.nii.gz")
+    assert measured(study, out, labels=mask)[0] == pytest.approx(before + 10, abs=0.5)
+    assert measured(study, out)[0] == pytest.approx(before + 10, abs=0.5)
+    # drawn anew by hand, in place of the kept one
+    shutil.rmtree(study)
+    tiny(tmp_path, seed=5)
+    smaller = mask.array.copy()
+    smaller[:4] = 0
+    write_nifti(mask.with_array(smaller), out / "labels_reviewed.nii.gz")
+    assert measured(study, out)[0] == pytest.approx(before, abs=0.5)
+
+
+def test_a_refused_b1_map_leaves_no_older_one(tmp_path):
+    study, out = tiny(tmp_path)
+    first = pydicom.dcmread(next((study / "multi_echo").iterdir()))
+    uids = {key: first[key].value for key in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName")}
+    grid = tiny_grids()[1]
+    for percent, kept in ((90.0, True), (5000.0, False)):
+        shutil.rmtree(study / "b1", ignore_errors=True)
+        write_dicom_series(grid.with_array(np.full(grid.shape, percent)), study / "b1", study=uids,
+                           series={"SeriesNumber": 8, "ScanningSequence": "GR"},
+                           image_type=("DERIVED", "PRIMARY", "B1 MAP"))
+        notes = measured(study, out)[1]["notes"]
+        assert (out / "B1map.nii.gz").exists() is kept and bool(notes) is not kept

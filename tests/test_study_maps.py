@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from calf import read_calf
+from dicom_enhanced import enhanced_dataset
 
+from mrmyo.dicom import read_dicom
 from mrmyo.study_candidates import StudyError
 from mrmyo.study_maps import SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
 from mrmyo.t2 import AT_BOUND, FITTED, LOW_SIGNAL, NOT_FINITE, OUTSIDE_MASK, fit_t2
@@ -113,3 +116,40 @@ def test_a_b1_map_without_a_known_unit_is_refused():
     for median, facts in ((12, {}), (800, {**flip_angle, "FlipAngle": 8}), (800, flip_angle), (0.9, {"Units": "%"})):
         with pytest.raises(StudyError, match="B1 map has a median"):
             relative_b1(volume(body(median), **facts))
+
+
+def test_slices_scaled_differently_are_converted_each_by_its_own():
+    """Display and real-world scales apart: what is stored × the slice's own real-world slope counts."""
+    t2, applied, real = np.array([40.0, 50, 60]), np.array([1.0, 2, 3]), np.array([0.1, 0.2, 0.4])
+    stored = np.ones((6, 6, 1)) * np.round(t2 / real)
+    scales = tuple((a, 0, 1, 0, r, 0, "ms") for a, r in zip(applied, real, strict=True))
+    of_slices = volume(stored * applied, FrameScales=scales, RealWorldValueSlope=0.1, RealWorldValueUnits="ms")
+    np.testing.assert_allclose(scanner_t2(of_slices).t2_ms, np.ones((6, 6, 1)) * t2, rtol=1e-3)
+    mixed = tuple((*scale[:6], unit) for scale, unit in zip(scales, ("ms", "ms", None), strict=True))
+    with pytest.raises(StudyError, match="different units"):
+        scanner_t2(volume(stored * applied, FrameScales=mixed))
+    silent = tuple((a, 0, a, 0, 1, 0, None) for a in applied)
+    shown = np.ones((6, 6, 1)) * t2
+    with pytest.raises(StudyError, match=r"different rescale slopes.*t2_map_unit_ms"):
+        scanner_t2(volume(shown, FrameScales=silent))
+    for known in ({"RescaleType": "ms"}, {}):
+        unit_ms = None if known else 1
+        np.testing.assert_allclose(scanner_t2(volume(shown, FrameScales=silent, **known), unit_ms=unit_ms).t2_ms, shown)
+    with pytest.raises(StudyError, match="scaled differently"):
+        relative_b1(volume(shown, FrameScales=silent))
+
+
+def test_scales_of_the_frames_of_an_enhanced_map_come_along(tmp_path):
+    t2, slopes = np.array([40.0, 50, 60]), (0.1, 0.2, 0.4)
+    grid = Volume(np.round(np.ones((8, 8, 1)) * t2 / slopes).astype(np.uint16), np.diag([2.0, 2, 5, 1]))
+    image = enhanced_dataset(grid)
+    image.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0].FrameType = ["DERIVED", "PRIMARY", "T2_MAP"]
+    for slope, frame in zip(slopes, image.PerFrameFunctionalGroupsSequence, strict=True):
+        unit, mapping = pydicom.Dataset(), pydicom.Dataset()
+        unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "ms", "UCUM", "ms"
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+        mapping.MeasurementUnitsCodeSequence = [unit]
+        frame.RealWorldValueMappingSequence = [mapping]
+    image.save_as(tmp_path / "map.dcm", enforce_file_format=True)
+    read = read_dicom(tmp_path).volume("t2_map")
+    np.testing.assert_allclose(scanner_t2(read).t2_ms.mean((0, 1)), t2, rtol=1e-3)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from dicom_samples import STUDY, edit
 
+from mrmyo import study_candidates
 from mrmyo.dicom import read_dicom
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
 from mrmyo.settings import Settings
-from mrmyo.study_candidates import coverage
+from mrmyo.study_candidates import _unnamed_groups, coverage
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.volume import Volume
 
@@ -123,10 +124,20 @@ def test_in_phase_is_made_of_water_and_fat(tmp_path):
     assert choose(tmp_path, segment_on=("water",))[1].structural == chosen.structural[:1]
 
 
-def test_of_several_multi_echo_series_the_one_with_an_image_beside_it(tmp_path):
-    add(tmp_path, "multi_echo", z=(300, 360))
+def test_multi_echo_series_at_different_places_are_asked_for(tmp_path):
+    thigh, calf = add(tmp_path, "multi_echo"), add(tmp_path, "multi_echo", z=(-430, -370))
+    add(tmp_path, "in_phase", z=(-18, 60))  # covers part of the one, which must not make the other the better
+    add(tmp_path, "in_phase", z=(-460, -340))
+    listed = rf"different places.*series {thigh} \(axial, z from -30 to 30 mm\); series {calf} .*multi_echo = "
+    with pytest.raises(StudyError, match=listed):
+        choose(tmp_path)
+    assert numbers(choose(tmp_path, roles={"multi_echo": thigh})[1])["multi_echo"] == thigh
+
+
+def test_of_overlapping_multi_echo_series_the_one_with_an_image_beside_it(tmp_path):
+    add(tmp_path, "multi_echo", z=(24, 84))
     thigh = add(tmp_path, "multi_echo")
-    add(tmp_path, "in_phase", z=(-60, 60))
+    add(tmp_path, "in_phase", z=(-60, 36))
     assert numbers(choose(tmp_path)[1])["multi_echo"] == thigh
     again = add(tmp_path, "multi_echo")
     with pytest.raises(StudyError, match=rf"2 series of the role multi_echo.*series {thigh} .*series {again} "):
@@ -184,3 +195,63 @@ def test_coverage_counts_volume_to_the_voxel_edges():
     quarter = half.copy()
     quarter[:3, 3] = 10, 0, -25
     assert coverage(Volume(stack.array, quarter), stack) == pytest.approx(0.25)
+
+
+def test_series_of_two_patients_are_not_used_together(tmp_path):
+    add(tmp_path, "multi_echo")
+    number = add(tmp_path, "in_phase")
+    for path in (tmp_path / f"{number:03d}").iterdir():
+        edit(path, PatientID="ID-4711", PatientName="Doe^Jane")
+    with pytest.raises(StudyError, match="of different patients") as caught:
+        choose(tmp_path)
+    assert "4711" not in str(caught.value) and "Doe" not in str(caught.value)
+
+
+def test_an_unknown_frame_of_reference_is_told(tmp_path):
+    add(tmp_path, "multi_echo")
+    number = add(tmp_path, "in_phase")
+    assert choose(tmp_path)[1].notes == ()
+    for path in (tmp_path / f"{number:03d}").iterdir():
+        edit(path, FrameOfReferenceUID=None)
+    assert "frame of reference is not known" in choose(tmp_path)[1].notes[0]
+
+
+@pytest.mark.parametrize("facts", [{"RepetitionTime": 4000}, {"EchoTime": 80.0}, {"ScanningSequence": "SE"}])
+def test_no_in_phase_image_of_two_acquisitions(facts, tmp_path):
+    same = {"ScanningSequence": "GR", "RepetitionTime": 4, "EchoTime": 1.2}
+    add(tmp_path, "water", **same), add(tmp_path, "multi_echo")
+    add(tmp_path, "fat", **{**same, **facts})
+    assert choose(tmp_path)[1].structural_name == "water"
+    add(tmp_path, "fat", **same)
+    assert choose(tmp_path)[1].structural_name == "in_phase (water + fat)"
+
+
+@pytest.mark.parametrize(("facts", "times", "n_groups"), [
+    ({"ScanningSequence": "GR"}, (1.5, 1.5), 1), ({"ScanningSequence": "GR"}, (1.2, 40.0), 0),
+    ({"ScanningSequence": "SE"}, (51.0, 51.0), 1), ({"ScanningSequence": "SE"}, (10.0, 40.0), 0),  # PD and T2
+])
+def test_images_without_a_name_are_of_one_acquisition_or_left_alone(facts, times, n_groups, tmp_path):
+    add(tmp_path, "multi_echo")
+    for time in times:
+        add(tmp_path, "unnamed", RepetitionTime=3000, EchoTime=time, **facts)
+    series = read_dicom(tmp_path)
+    stack = series.grid("multi_echo")
+    assert len(_unnamed_groups(series, series, stack, Settings())) == n_groups
+
+
+def test_two_images_of_one_echo_time_are_not_called_in_and_opposed_phase(tmp_path, monkeypatch):
+    """Before and after contrast agent: brighter everywhere, and by much in some places."""
+    monkeypatch.setattr(study_candidates, "tell_dixon", lambda *_, **__: (("opposed_phase", "in_phase"), 1.0))
+    add(tmp_path, "multi_echo"), add(tmp_path, "t1w"), add(tmp_path, "t1w")
+    with pytest.raises(StudyError, match="2 images of the role t1w"):
+        choose(tmp_path)
+
+
+@pytest.mark.parametrize(("role", "of", "says"), [
+    ("multi_echo", "in_phase", "has 1 echo; expected several echoes"),
+    ("in_phase", "multi_echo", "has 4 echoes; expected one image"),
+])
+def test_a_stated_series_must_have_what_its_role_takes(role, of, says, tmp_path):
+    number = {name: add(tmp_path, name) for name in ("in_phase", "multi_echo")}[of]
+    with pytest.raises(StudyError, match=rf"series {number} for the role {role}.*{says}"):
+        choose(tmp_path, roles={role: number})

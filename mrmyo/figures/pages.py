@@ -103,6 +103,9 @@ def write_quality_page(
     """
     body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
             else "<p>None.</p>"]
+    if facts.get("notes"):
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in facts["notes"])
+        body += ["<h2>Notes</h2>", f"<ul>{notes}</ul>"]
     body += [
         "<h2>T2 by side and muscle</h2>",
         table_html(
