@@ -98,8 +98,8 @@ def test_the_cut_runs_between_the_thighs_under_shading_and_off_centre(seed):
     image *= np.exp(rng.normal(0, 0.7) * np.linspace(-1, 1, image.shape[0]))[:, None, None]
     image = np.hypot(image + rng.normal(0, 0.08, image.shape), rng.normal(0, 0.08, image.shape))
     volume = Volume(image.astype(np.float32), anatomy.labels.affine)
-    body = segmentation._body(np.moveaxis(volume.array, 2, 0), volume.spacing_mm[:2])
-    cuts = segmentation._sides(body, volume)["left"][:, 1]
+    body = segmentation.find_body(np.moveaxis(volume.array, 2, 0), volume.spacing_mm[:2])
+    cuts = segmentation.find_sides(body, volume)["left"][:, 1]
     beyond = sum(((truth[cut:, :, k] > 0) & (truth[cut:, :, k] < 14)).sum() + (truth[:cut, :, k] % 51 > 20).sum()
                  for k, cut in enumerate(cuts))
     assert beyond < 0.01 * is_muscle(truth).sum()
