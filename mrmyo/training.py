@@ -48,13 +48,14 @@ def loss_of(out, labels, tissue, scope):
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
     tissues, names, in_scope = (part.float() for part in out)
-    muscle = tissue == 1
-    entropy = cross_entropy(tissues, tissue)
+    muscle, counts = tissue == 1, (tissue >= 0)[:, None]
+    entropy = cross_entropy(tissues, tissue, ignore_index=-100)
     inside = cross_entropy(names, torch.where(muscle, labels - 1, -100), ignore_index=-100, reduction="sum")
     inside = inside / muscle.sum().clamp_min(1)
     share = tissues.softmax(1)
     probability = torch.cat([share[:, 1:2] * names.softmax(1), share[:, 2:3]], 1)
     truth = labels[:, None] == torch.arange(1, N_CLASSES, device=labels.device)[:, None, None]
+    probability = probability * counts
     overlap = (probability * truth).sum((0, 2, 3))
     size = truth.sum((0, 2, 3))
     dice = (2 * overlap + 1) / (probability.sum((0, 2, 3)) + size + 1)

@@ -18,7 +18,7 @@ from mrmyo.training_scenes import SIZE, TISSUES, Dice, draw_scene, grid_mm, plac
 __all__ = ["draw_batch", "normalise_batch", "show"]
 
 SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, VESSEL = range(len(TISSUES))
-SHARE = {"map": 0.74, "parametric": 0.16, "negative": 0.10}
+SHARE = {"map": 0.72, "parametric": 0.16, "negative": 0.12}
 
 
 def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, among=None):
@@ -42,7 +42,8 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, amo
     labels : torch.Tensor
         (n, 192, 192) int64: 0 background, 1–13 muscles, 14 femur. Of the other thigh nothing is labelled.
     tissue : torch.Tensor
-        (n, 192, 192) int64: 0 air, 1 muscle, 2 bone, 3 fat and whatever else is inside the body.
+        (n, 192, 192) int64: 0 air, 1 muscle, 2 bone, 3 fat and whatever else is inside the body; -100, which the loss
+        leaves out, in the bellies of what is no thigh: they are muscle, but none that has a name here.
     scope : torch.Tensor
         (n,) 1 for a thigh, 0 for what is none.
     """
@@ -75,6 +76,7 @@ def show(dice, scene, negative):
     tissue = torch.where(scene.body > 0.5, 3, 0)
     tissue = torch.where((labels > 0) & (labels <= len(MUSCLES)), 1, tissue)
     tissue = torch.where(labels > len(MUSCLES), 2, tissue)
+    tissue = torch.where(negative[:, None, None] & (scene.labels > 0), -100, tissue)
     water, fat, body = _neighbour(dice, water, fat, scene.body)
     tissue = torch.where((body > 0.5) & (tissue == 0), 3, tissue)
     hidden = _hidden(dice)
