@@ -87,4 +87,5 @@ class ThighNet(VNet):
         """(batch, n_names + 2, x, y) probabilities of background, muscles and bone; (batch,) that it is a thigh."""
         tissue, names, scope = self(x)
         tissue, names = tissue.float().softmax(1), names.float().softmax(1)
-        return torch.cat([tissue[:, :1] + tissue[:, 3:], tissue[:, 1:2] * names, tissue[:, 2:3]], 1), scope.sigmoid()
+        probability = torch.cat([tissue[:, :1] + tissue[:, 3:], tissue[:, 1:2] * names, tissue[:, 2:3]], 1)
+        return probability, scope.float().sigmoid()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["SegmentationError", "find_body", "find_centres", "find_sides"]
+__all__ = ["SegmentationError", "find_body", "find_centres", "find_sides", "side_source"]
 
 
 class SegmentationError(ValueError):
@@ -72,10 +72,21 @@ def find_sides(body, canonical):
     return {"left": np.stack([np.zeros_like(cut), cut], 1), "right": np.stack([cut, np.full_like(cut, n)], 1)}
 
 
+def _laterality(canonical):
+    given = [canonical.meta.get(keyword) for keyword in ("ImageLaterality", "Laterality", "FrameLaterality")]
+    return next(({"L": "left", "R": "right"}[side] for side in given if side in ("L", "R")), None)
+
+
+def side_source(canonical, sides) -> str:
+    """How left and right are known: ``two thighs``, ``laterality`` (of the headers) or ``position`` in the scanner."""
+    if len(sides) == 2:
+        return "two thighs"
+    return "laterality" if _laterality(canonical) else "position"
+
+
 def _lone_side(canonical, column):
-    for keyword in ("ImageLaterality", "Laterality", "FrameLaterality"):
-        if canonical.meta.get(keyword) in ("L", "R"):
-            return {"L": "left", "R": "right"}[canonical.meta[keyword]]
+    if side := _laterality(canonical):
+        return side
     middle = [column, *(0.5 * (n - 1) for n in canonical.shape[1:]), 1.0]
     return "left" if (canonical.affine @ middle)[0] < 0 else "right"
 

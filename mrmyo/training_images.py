@@ -56,7 +56,8 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, amo
     dice = Dice(int(rng.integers(2**62)), batch_size, torch.device(device))
     with torch.no_grad():
         scene = draw_scene(dice, fields.to(device), deform=deform)
-        return show(dice, scene, negative)
+        high = torch.as_tensor(library.level[order] > 1.4, device=device) | negative
+        return show(dice, scene, negative, high)
 
 
 def _pick(library, rng, n):
@@ -69,8 +70,8 @@ def _pick(library, rng, n):
                                 else np.flatnonzero(library.kind == k)) for k in kinds])
 
 
-def show(dice, scene, negative):
-    """Images, labels, tissue and scope of a batch of scenes; see `draw_batch`."""
+def show(dice, scene, negative, high):
+    """Images, labels, tissue and scope of a batch of scenes, `high` ones near the hip; see `draw_batch`."""
     water, fat = _signals(dice, scene)
     labels = torch.where(negative[:, None, None], 0, scene.labels)
     tissue = torch.where(scene.body > 0.5, 3, 0)
@@ -78,6 +79,7 @@ def show(dice, scene, negative):
     tissue = torch.where(labels > len(MUSCLES), 2, tissue)
     tissue = torch.where(negative[:, None, None] & (scene.labels > 0), -100, tissue)
     water, fat, body = _neighbour(dice, water, fat, scene.body)
+    water, fat, body = _pelvis(dice, water, fat, body, high)
     tissue = torch.where((body > 0.5) & (tissue == 0), 3, tissue)
     hidden = _hidden(dice)
     water, fat = water * ~hidden, fat * ~hidden
@@ -96,11 +98,11 @@ def _signals(dice, scene):
     share = torch.tensor([0.1, 0.95, 0.1, 0.0, 0.92, 0.0, 0.95, 0.0], device=dice.device)
     fats = bright * share * torch.exp(0.08 * dice.normal(len(TISSUES)))
     mode = dice.uniform(0, 1, 1)
-    suppressed, only_fat, any_ = mode < 0.2, (mode >= 0.2) & (mode < 0.3), (mode >= 0.3) & (mode < 0.36)
-    fats = torch.where(suppressed, fats / bright * u(0, 0.3, 1), fats)
+    suppressed, only_fat, any_ = mode < 0.28, (mode >= 0.28) & (mode < 0.41), (mode >= 0.41) & (mode < 0.45)
+    fats = torch.where(suppressed, fats / bright * u(0, 0.45, 1), fats)
     water = torch.where(only_fat, water * u(0, 0.15, 1), water)
     water = torch.where(any_, torch.exp(0.8 * dice.normal(len(TISSUES))), water)
-    bright = torch.where(suppressed, u(0, 0.3, 1), bright)
+    bright = torch.where(suppressed, u(0, 0.45, 1), bright)
     gain = torch.exp(torch.where(dice.chance(0.5, 1), 0.03, 0.15) * dice.normal(len(MUSCLES)))
     swelling = torch.where(dice.chance(0.5), u(-0.2, 0.4), u(0.2, 1.8)).view(-1, *one)
     gain = torch.take_along_dim(gain[..., None, None], scene.name[:, None], 1)[:, 0]
@@ -137,6 +139,26 @@ def _neighbour(dice, water, fat, body):
                                    mode="bilinear", padding_mode="zeros", align_corners=False)
     free = (1 - body) * (thigh | arm).view(-1, 1, 1)
     return water + free * other[:, 0], fat + free * other[:, 1], torch.maximum(body, free * other[:, 2])
+
+
+def _pelvis(dice, water, fat, body, high):
+    """Near the hip the body goes on medially and behind: fat, muscles that have no name here, bone."""
+    at = grid_mm(dice.device)
+    there = dice.chance(torch.where(high, 0.55, 0.02)).view(-1, 1, 1)
+    wave = 8 * smooth_noise(dice, 2, 5)
+    band = torch.minimum(at[..., 0] - dice.uniform(-5, 40, 1, 1), dice.uniform(50, 95, 1, 1) - (
+        at[..., 1] - dice.uniform(-20, 15, 1, 1) + wave[:, 0]).abs())
+    more = torch.where(there, (0.5 + band / PIXEL_MM).clamp(0, 1), 0.0) * (1 - body)
+    cells = smooth_noise(dice, 2, 14)
+    belly = torch.sigmoid(10 * (cells[:, 0] - dice.uniform(-0.8, 0.8, 1, 1)))
+    bone = torch.sigmoid(10 * (smooth_noise(dice, 1, 7)[:, 0] - dice.uniform(0.8, 2.5, 1, 1)))
+    rim = 1 - 4 * (bone - 0.5).square()
+    # as bright as the water and the fat of the thigh
+    inside = body.sum((1, 2)).clamp_min(1)
+    levels = [((part.square() * body).sum((1, 2)) / inside).sqrt()[:, None, None] * 1.3 for part in (water, fat)]
+    wet = (belly * (1 - bone) * dice.uniform(0.3, 1, 1, 1) * (1 + 0.3 * cells[:, 1])).clamp_min(0)
+    return (water + more * levels[0] * wet, fat + more * levels[1] * (1 - belly * (1 - bone)) * (1 - rim),
+            torch.maximum(body, more))
 
 
 def _hidden(dice):

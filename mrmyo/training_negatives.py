@@ -24,7 +24,7 @@ def draw_negative(rng, x, y, n_muscles) -> np.ndarray:
     numpy.ndarray
         (n_muscles + 2, i, j) signed distances in mm, positive inside: bellies, bone, compartment.
     """
-    half, bones, n_bellies, gap_mm = rng.choice([_calf, _knee, _pelvis, _anything])(rng)
+    half, bones, n_bellies, gap_mm = rng.choice([_calf, _knee, _hip, _hip, _pelvis, _anything])(rng)
     angle = np.arctan2(y, x)
     wobble = 1 + sum(rng.normal(0, 0.05) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (1, 2, 3))
     outline = np.hypot(x / half[0], y / half[1]) < wobble
@@ -80,6 +80,21 @@ def _pelvis(rng):
     half = np.array([rng.uniform(85, 150), rng.uniform(75, 115)])
     bones = [(*rng.uniform(-0.7, 0.7, 2) * half, *rng.uniform(7, 32, 2)) for _ in range(rng.integers(1, 6))]
     return half, bones, int(rng.integers(6, 22)), rng.uniform(0.3, 4)
+
+
+def _hip(rng):
+    """The head or neck of the femur in its socket, the ischium or pubis, the buttock behind."""
+    half = np.array([rng.uniform(75, 115), rng.uniform(70, 105)])
+    head = rng.uniform(20, 28)
+    x, y = rng.uniform(-0.35, 0.25) * half[0], rng.uniform(-0.15, 0.35) * half[1]
+    bones = [(x, y, head, head * rng.uniform(0.85, 1.15))]
+    if rng.random() < 0.6:  # neck and greater trochanter
+        bones += [(x - 0.7 * head, y - 0.4 * head, 0.8 * head, 0.6 * head),
+                  (x - 1.4 * head, y - 0.7 * head, 0.7 * head, 0.8 * head)]
+    bones.append((x + head * rng.uniform(1.0, 1.5), y - head * rng.uniform(0.6, 1.8), *rng.uniform(8, 18, 2)))
+    if rng.random() < 0.5:
+        bones.append((x + head * rng.uniform(1.0, 2.0), y + head * rng.uniform(0.2, 1.0), *rng.uniform(6, 14, 2)))
+    return half, bones, int(rng.integers(7, 16)), rng.uniform(0.3, 6)
 
 
 def _anything(rng):

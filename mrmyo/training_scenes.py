@@ -23,6 +23,8 @@ __all__ = ["SIZE", "TISSUES", "Dice", "Scene", "draw_scene", "grid_mm", "place",
 SIZE = 192  # pixels each way, as at inference
 N_MUSCLES = len(MUSCLES)
 SAR = 5
+VASTI = 3  # the first three muscles, between which no septum need be seen
+SPARED, BEHIND = (4, 5), (6, 7, 8, 9, 10, 11, 12)  # sartorius and gracilis; adductors and hamstrings
 TISSUES = ("skin", "subcutaneous fat", "fascia", "muscle", "intermuscular fat", "cortical bone", "marrow", "vessel")
 
 
@@ -142,16 +144,22 @@ def draw_scene(dice, fields, *, deform=1.0) -> Scene:
     width = PIXEL_MM * torch.where(dice.chance(0.5, *column), dice.uniform(1, 1.5, *column),
                                    dice.uniform(1, 3, *column))
     muscles = found[:, :N_MUSCLES]
+    together = dice.chance(0.6, 1) & (torch.arange(N_MUSCLES, device=found.device) < VASTI)
+    apart = (~together).float()
     if deform:
         muscles = muscles + smooth_noise(dice, N_MUSCLES, 22) * dice.uniform(0, 0.7, *column)
         wasted = dice.chance(dice.uniform(0, 0.9, 1), N_MUSCLES) * dice.uniform(0, 1, N_MUSCLES)
         wasted = wasted * dice.uniform(0, 0.6, 1)
-        muscles = muscles - (ill * wasted * inradius + dice.uniform(0, 1.5, 1) * dice.chance(0.4, 1))[..., None, None]
+        thinner = dice.uniform(0, 1.5, 1) * dice.chance(0.4, 1) * apart
+        muscles = muscles - (ill * wasted * inradius + thinner)[..., None, None]
     bone = found[:, BONE]
-    value, name = muscles.max(1)
-    septum = dice.uniform(-0.8, 1.3, 1, 1).clamp_min(-0.6)
+    highest, order = muscles.topk(2, dim=1)
+    value, second, name = highest[:, 0], highest[:, 1], order[:, 0]
+    septum = dice.uniform(-0.8, 1.3, 1, 1).clamp_min(0)
+    septum = torch.where((order < VASTI).all(1) & (apart[:, :1, None] == 0), 0.0, septum)
     in_bone = _cover(bone, PIXEL_MM)
-    muscle = _cover(value - septum / 2, width[:, 0]) * (1 - in_bone)
+    muscle = (_cover(value - septum / 2, width[:, 0]) + _cover(second - septum / 2, width[:, 0])).clamp(max=1)
+    muscle = muscle * (1 - in_bone)
     depth = found[:, COMPARTMENT]
     body, skin = _outline(dice, depth, at)
     vessel = _vessels(dice, muscles[:, SAR - 1], bone, value, body, at) * (1 - muscle) * (1 - in_bone)
@@ -164,13 +172,24 @@ def draw_scene(dice, fields, *, deform=1.0) -> Scene:
     shares = torch.stack([skin, rest * (1 - compartment) * (1 - fascia), rest * fascia, muscle,
                           rest * compartment * (1 - fascia), in_bone - marrow * in_bone, marrow * in_bone, vessel], 1)
     shares[:, 1] = (shares[:, 1] - skin).clamp_min(0)
+    line = _epimysium(dice, value, second, septum)[:, None]
+    shares = shares * (1 - line)
+    shares[:, 2] += line[:, 0]
     shares = shares * (1 - air)[:, None]
-    labels = torch.where(value > septum.clamp_min(0) / 2, name + 1, torch.zeros_like(name))
+    labels = torch.where(value > septum / 2, name + 1, torch.zeros_like(name))
     labels = torch.where(bone > 0, torch.full_like(labels, N_MUSCLES + 1), labels)
     labels = torch.where(body > 0, labels, torch.zeros_like(labels))
     relative = value / torch.take_along_dim(inradius[..., None, None], name[:, None], 1)[:, 0]
     fat = _fat(dice, ill, name, relative)
     return Scene(shares, fat, _oedema(dice, ill, name, value, depth), name, labels, 1 - air, depth)
+
+
+def _epimysium(dice, value, second, septum):
+    """The share of a thin sheet around every muscle: all that is seen of the border of one that has turned to fat."""
+    width, strength = dice.uniform(0.5, 1.3, 1, 1), dice.uniform(0, 0.7, 1, 1) * dice.chance(0.6, 1, 1)
+    broken = torch.sigmoid(4 * smooth_noise(dice, 1, 20)[:, 0] + dice.uniform(-1, 5, 1, 1))
+    hidden = (septum == 0) & (second > -1) & dice.chance(0.5, 1, 1)
+    return (1 - value.abs() / width).clamp(0, 1) * strength * broken * ~hidden
 
 
 def _outline(dice, depth, at):
@@ -224,13 +243,30 @@ def _fat(dice, ill, name, relative):
     level = dice.uniform(-3.5, 0.3, 1) + spread * dice.normal(N_MUSCLES)
     struck = ill * dice.chance(dice.uniform(0.1, 1, 1), N_MUSCLES)
     logit = torch.where(struck > 0, level.clamp(-4, 3), healthy)
+    pattern = _pattern(dice, ill)
+    logit, struck = torch.where(pattern > -9, pattern, logit), torch.where(pattern > -9, 1.0, struck)
     amount = dice.uniform(0.2, 0.7, N_MUSCLES) + struck * dice.uniform(0, 2.5, N_MUSCLES)
     edge = struck * dice.chance(0.3, N_MUSCLES) * dice.uniform(-4, 4, N_MUSCLES)
     partly = struck * dice.uniform(0, 2.0, 1)
     fat = _of_name(logit, name) + _of_name(amount, name) * _texture(dice)
     fat = fat + _of_name(edge, name) * (0.5 - relative.clamp(0, 1))
     fat = fat + _of_name(partly, name) * smooth_noise(dice, 1, 7)[:, 0]
-    return torch.sigmoid(fat).clamp(0, 0.97)
+    return torch.sigmoid(fat).clamp(0, 0.985)
+
+
+def _pattern(dice, ill):
+    """Log odds of fat by muscle where a whole compartment is replaced, as in the dystrophies; -10 elsewhere.
+
+    Behind, in front, or both; the sartorius and the gracilis are struck last.
+    """
+    groups = torch.zeros(3, N_MUSCLES, device=dice.device)
+    groups[0, list(BEHIND)], groups[2, list(SPARED)] = 1, 1
+    groups[1] = 1 - groups[0] - groups[2]
+    chance = torch.tensor([0.85, 0.4, 0.15], device=dice.device)
+    struck = (torch.rand(dice.n, 3, generator=dice.generator, device=dice.device) < chance).float() @ groups
+    kept = struck * ill * dice.chance(0.45, 1) * dice.chance(0.88, N_MUSCLES)
+    heavy = dice.uniform(-1.5, 3.2, 1) + dice.uniform(0.2, 1.2, 1) * dice.normal(N_MUSCLES)
+    return torch.where(kept > 0, heavy.clamp(-3, 4), -10.0)
 
 
 def _oedema(dice, ill, name, value, depth):

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
-from mrmyo.segmentation import load_model, segment
+from mrmyo.segmentation import SegmentationError, load_model, segment
 from mrmyo.volume import Volume
 
 TO_MRMYO = np.array([0, 5, 4, 1, 3, 2, 7, 6, 11, 10, 9, 12])  # position: value in the public maps
@@ -106,7 +106,10 @@ def stacks_without_labels(folder):
 def scope(model, folder, pictures):
     """One line per stack: how many slices were painted that should not be, and the other way round."""
     for name, volume, none, thigh in stacks_without_labels(folder):
-        found = segment(volume, model, progress=False).array
+        try:
+            found = segment(volume, model, progress=False).array
+        except SegmentationError:  # no thigh in the whole stack
+            found = np.zeros(volume.shape, np.uint8)
         painted = (found > 0).any((0, 1))
         print(f"{name}: painted {painted[list(none)].sum()} of {len(none)} slices without a thigh, "
               f"{painted[list(thigh)].sum()} of {len(thigh)} with thighs", flush=True)

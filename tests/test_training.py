@@ -83,7 +83,7 @@ def test_contrast_is_random(drawn):
 
 def test_negatives_are_images_without_labels(library):
     images, labels, tissue, scope = draw_batch(library, 0, 0, 6, among=np.flatnonzero(library.kind == 2))
-    assert not labels.any() and not scope.any() and set(tissue.unique().tolist()) <= {0, 3}
+    assert not labels.any() and not scope.any() and set(tissue.unique().tolist()) <= {-100, 0, 3}
     assert (images.std((1, 2, 3)) > 0).all()
 
 
@@ -245,7 +245,7 @@ def test_every_thigh_is_as_likely_as_any_other():
     kind, stack = np.repeat([0, 1, 2], [60, 20, 20]), np.concatenate([np.zeros(50), np.ones(10), -np.ones(40)])
     library = Library(np.zeros((100, 1)), kind, stack.astype(int), np.zeros(100))
     picked = training_images._pick(library, np.random.default_rng(0), 4000)
-    assert np.mean(picked < 50) == pytest.approx(np.mean((picked >= 50) & (picked < 60)), abs=0.03)
+    assert np.mean(picked < 50) == pytest.approx(np.mean((picked >= 50) & (picked < 60)), abs=0.06)
     assert np.mean(picked >= 80) == pytest.approx(training_images.SHARE["negative"], abs=0.02)
 
 
