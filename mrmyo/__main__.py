@@ -95,6 +95,8 @@ def _parser():
     train.add_argument("out", type=Path)
     train.add_argument("--steps", type=int, default=None)
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--label-maps", type=Path, default=None, help="public label maps; without: parametric anatomy")
+    train.add_argument("--minutes", type=float, default=None, help="stop after this time; call again to go on")
     return parser
 
 
@@ -256,6 +258,7 @@ def _train(arguments):
     from mrmyo.training import train
 
     options = {} if arguments.steps is None else {"steps": arguments.steps}
+    options |= {"label_maps": arguments.label_maps, "minutes": arguments.minutes}
     print(f"The model is {train(arguments.out, seed=arguments.seed, **options)}.")
 
 

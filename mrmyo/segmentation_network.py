@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-__all__ = ["VNet"]
+__all__ = ["ThighNet", "VNet"]
 
 
 class Block(nn.Module):
@@ -44,13 +44,48 @@ class VNet(nn.Module):
         self.merge = nn.ModuleList(Block(n) for n in channels[:-1])
         self.last = nn.Conv2d(channels[0], n_classes, 1)
 
-    def forward(self, x):
-        """(batch, 1, x, y) images in, (batch, n_classes, x, y) logits out."""
+    def through(self, x):
+        """What the deepest block and the last layer make of (batch, 1, x, y) images."""
         x = self.blocks[0](self.first(x))
         skips = []
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             skips.append(x)
             x = block(torch.relu(down(x)))
+        deepest = x
         for up, merge, skip in reversed(list(zip(self.up, self.merge, skips, strict=True))):
             x = merge(torch.relu(up(x) + skip))
-        return self.last(x)
+        return deepest, self.last(x)
+
+    def forward(self, x):
+        """(batch, 1, x, y) images in, (batch, n_classes, x, y) logits out."""
+        return self.through(x)[1]
+
+
+class ThighNet(VNet):
+    """A V-Net with three heads: the tissue of a pixel, the name of a pixel of muscle, and whether this is a thigh.
+
+    Parameters
+    ----------
+    channels : sequence of int
+    n_names : int
+        How many muscles.
+    """
+
+    n_tissues = 4  # air, muscle, bone, fat and the rest of the body
+
+    def __init__(self, channels, n_names):
+        super().__init__(channels, self.n_tissues + n_names)
+        self.scope = nn.Linear(2 * channels[-1], 1)
+
+    def forward(self, x):
+        """(batch, 1, x, y) images in; logits (batch, 4, x, y), (batch, n_names, x, y) and (batch,) out."""
+        deepest, last = self.through(x)
+        pooled = torch.cat([deepest.mean((2, 3)), deepest.amax((2, 3))], 1)
+        return last[:, :self.n_tissues], last[:, self.n_tissues:], self.scope(pooled)[:, 0]
+
+    def probabilities(self, x):
+        """(batch, n_names + 2, x, y) probabilities of background, muscles and bone; (batch,) that it is a thigh."""
+        tissue, names, scope = self(x)
+        tissue, names = tissue.float().softmax(1), names.float().softmax(1)
+        probability = torch.cat([tissue[:, :1] + tissue[:, 3:], tissue[:, 1:2] * names, tissue[:, 2:3]], 1)
+        return probability, scope.float().sigmoid()

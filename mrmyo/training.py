@@ -1,7 +1,7 @@
-"""Trains the V-Net on sections of random thighs in random contrast: no image of a person is needed.
+"""Trains the network on sections of random thighs in random contrast: no image of a person is needed.
 
-Images and initial weights follow from a seed and the number of the step, so an interrupted training resumes to the very
-same weights.
+Images and initial weights follow from a seed and the number of the step, so an interrupted training resumes; on the CPU
+to the very same weights. On a GPU images are drawn there too; on the CPU worker processes draw them.
 """
 
 from __future__ import annotations
@@ -11,41 +11,56 @@ import csv
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mrmyo.segmentation import CHANNELS, CROP, N_CLASSES, PIXEL_MM, build_network
-from mrmyo.training_images import draw_batch, draw_image
+from mrmyo.segmentation import CROP, KIND, N_CLASSES, PIXEL_MM, build_network
+from mrmyo.training_anatomy import build_library
+from mrmyo.training_images import draw_batch
+from mrmyo.training_maps import fold_of, read_stacks
+from mrmyo.training_scores import score_sections
 
-__all__ = ["draw_batch", "draw_image", "loss_of", "train"]
+__all__ = ["draw_batch", "loss_of", "train"]
+
+CHANNELS = (24, 48, 64, 96, 128, 160)
+NAME = "thigh_vnet"
+FOLDS = 5
 
 
 class _Stream:
     """Steps to batches, for worker processes: `stream[step]` depends on the seed and the step alone."""
 
-    def __init__(self, seed, batch_size):
-        self.seed, self.batch_size = seed, batch_size
+    def __init__(self, library, seed, batch_size):
+        self.library, self.seed, self.batch_size = library, seed, batch_size
 
     def __getitem__(self, step):
-        import torch
-
-        images, labels = draw_batch(self.seed, step, self.batch_size)
-        return torch.from_numpy(images), torch.from_numpy(labels).long()
+        return draw_batch(self.library, self.seed, step, self.batch_size)
 
 
-def loss_of(logits, labels):
-    """Cross-entropy plus soft Dice over the classes that are present, both over the whole batch."""
+def loss_of(out, labels, tissue, scope):
+    """Cross-entropy of the tissue, of the name within muscle, and of the scope, plus soft Dice of what is present.
+
+    Soft Dice is over the whole batch, on the product of the probabilities of muscle and name.
+    """
     import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-    logits = logits.float().movedim(1, -1).reshape(-1, logits.shape[1])  # no copy in channels_last
-    labels = labels.reshape(-1)
-    probability = logits.softmax(1)
-    of_truth = probability.gather(1, labels[:, None])[:, 0]
-    overlap = torch.zeros(logits.shape[1]).index_add(0, labels, of_truth)
-    size = torch.bincount(labels, minlength=logits.shape[1])
-    dice = (2 * overlap + 1) / (probability.sum(0) + size + 1)
-    return 1 - torch.log(of_truth.clamp_min(1e-6)).mean() - dice[size > 0].mean()
+    tissues, names, in_scope = (part.float() for part in out)
+    muscle, counts = tissue == 1, (tissue >= 0)[:, None]
+    entropy = cross_entropy(tissues, tissue, ignore_index=-100)
+    inside = cross_entropy(names, torch.where(muscle, labels - 1, -100), ignore_index=-100, reduction="sum")
+    inside = inside / muscle.sum().clamp_min(1)
+    share = tissues.softmax(1)
+    probability = torch.cat([share[:, 1:2] * names.softmax(1), share[:, 2:3]], 1)
+    truth = labels[:, None] == torch.arange(1, N_CLASSES, device=labels.device)[:, None, None]
+    probability = probability * counts
+    overlap = (probability * truth).sum((0, 2, 3))
+    size = truth.sum((0, 2, 3))
+    dice = (2 * overlap + 1) / (probability.sum((0, 2, 3)) + size + 1)
+    dice = (dice * (size > 0)).sum() / (size > 0).sum().clamp_min(1)
+    return entropy + 0.5 * inside + 1 - dice + 0.1 * binary_cross_entropy_with_logits(in_scope, scope)
 
 
 def _rate(step, steps, peak):
@@ -56,22 +71,30 @@ def _rate(step, steps, peak):
     return float(peak * 0.5 * (1 + np.cos(np.pi * (step - rise) / (steps - rise))))
 
 
-def train(out, *, steps=6000, seed=0, batch_size=8, peak_rate=2e-3, workers=1, minutes=None, resume=True,
-          progress=True):
+def train(out, *, label_maps=None, hold_out=None, steps=6000, seed=0, batch_size=16, peak_rate=2e-3, channels=CHANNELS,
+          workers=1, device=None, minutes=None, resume=True, progress=True):
     """Train a network on random images, from scratch or from where an earlier call stopped.
 
     Parameters
     ----------
     out : path
         Folder for ``thigh_vnet.safetensors`` with its card ``.json``, ``curve.csv`` and ``checkpoint.pt``.
+    label_maps : path, optional
+        Folder of label maps (or the .npz made of it); without it the parametric anatomy is all there is.
+    hold_out : int, optional
+        Leave out this fifth of the persons, 0 to 4, and score the model on their maps when done.
     steps, batch_size : int
         Length of the training, and fresh images a step.
     seed : int
         Images and initial weights follow from it.
     peak_rate : float
         Learning rate at the top of the cycle.
+    channels : sequence of int
+        Width of every resolution.
     workers : int
-        Processes that draw images; 0 draws them here. The result does not depend on it.
+        Processes that draw images on the CPU; 0 draws them here. The result does not depend on it.
+    device : str, optional
+        A GPU where there is one.
     minutes : float, optional
         Stop after this time with a checkpoint; call again to go on.
     resume : bool
@@ -87,105 +110,161 @@ def train(out, *, steps=6000, seed=0, batch_size=8, peak_rate=2e-3, workers=1, m
     ValueError
         When the checkpoint in `out` was made with other settings.
     """
-    from time import monotonic
-
-    from torch.utils.data import DataLoader
-    from tqdm.auto import tqdm
+    import torch
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate}
-    network, average, optimiser, curve, first = _begin(out / "checkpoint.pt" if resume else None, settings)
-    batches = DataLoader(_Stream(seed, batch_size), batch_size=None, sampler=range(first, steps), num_workers=workers)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate,
+                "channels": list(channels), "label_maps": label_maps is not None, "hold_out": hold_out}
+    state = _begin(out / "checkpoint.pt" if resume else None, settings, device)
+    library, held = _libraries(label_maps, hold_out, seed, progress)
+    batches = _batches(library, seed, batch_size, range(state["step"], steps), workers, device)
+    _run(out, state, batches, settings, minutes, progress)
+    scores = {}
+    if held is not None:
+        network = build_network(channels=channels, kind=KIND).to(device).eval()
+        network.load_state_dict(state["average"])
+        scores = {f"held-out maps (fifth {hold_out}), random contrast": score_sections(network, held, device=device)}
+    return _save(out, state, settings, scores)
+
+
+def _run(out, state, batches, settings, minutes, progress):
+    """Step after step until the batches or the time run out; `state` goes along."""
+    from time import monotonic
+
+    from tqdm.auto import tqdm
+
     began = saved = monotonic()
-    bar = tqdm(total=steps, initial=first, desc="Training", unit="step", disable=not progress)
-    step = first
-    for step, (images, labels) in enumerate(batches, start=first):
-        rate = _rate(step, steps, peak_rate)
-        curve.append((step, rate, _descend(network, optimiser, images, labels, rate)))
-        _average(average, network, min(0.995, (step + 1) / (step + 10)))
+    steps = settings["steps"]
+    bar = tqdm(total=steps, initial=state["step"], desc="Training", unit="step", disable=not progress, mininterval=2)
+    for step, batch in enumerate(batches, start=state["step"]):
+        rate = _rate(step, steps, settings["peak_rate"])
+        state["curve"].append((step, rate, _descend(state, batch, rate)))
+        _average(state, min(0.998, (step + 1) / (step + 10)))
+        state["step"] = step + 1
+        if step % 20 == 0:
+            _settle(state)
+            bar.set_postfix(loss=f"{np.mean([row[2] for row in state['curve'][-50:]]):.3f}", refresh=False)
         bar.update()
-        bar.set_postfix(loss=f"{np.mean([row[2] for row in curve[-50:]]):.3f}", refresh=False)
-        step += 1
         stop = minutes is not None and monotonic() - began > 60 * minutes
         if stop or monotonic() - saved > 60:
-            _save(out, (network, average, optimiser, curve, step), settings)
+            _save(out, state, settings)
             saved = monotonic()
         if stop:
             break
     bar.close()
-    return _save(out, (network, average, optimiser, curve, step), settings)
 
 
-def _begin(checkpoint, settings):
-    """Network, averaged weights, optimiser, curve and first step: new, or from the checkpoint."""
+def _libraries(label_maps, hold_out, seed, progress):
+    """The sections to train on, and those held out (or None)."""
+    stacks = [] if label_maps is None else read_stacks(label_maps)
+    if hold_out is None:
+        return build_library(stacks, seed=seed, progress=progress), None
+    fold = fold_of(stacks, FOLDS)
+    kept, left = ([s for s, f in zip(stacks, fold, strict=True) if (f == hold_out) == out] for out in (False, True))
+    return (build_library(kept, seed=seed, progress=progress),
+            build_library(left, seed=seed, parametric=0, negatives=0, progress=progress))
+
+
+def _batches(library, seed, batch_size, steps, workers, device):
+    """Batch after batch: drawn on the GPU, or by worker processes."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    if device.type == "cpu":
+        return DataLoader(_Stream(library, seed, batch_size), batch_size=None, sampler=steps, num_workers=workers)
+    there = replace(library, fields=torch.as_tensor(library.fields).to(device))
+    return (draw_batch(there, seed, step, batch_size, device=device) for step in steps)
+
+
+def _begin(checkpoint, settings, device):
+    """Network, averaged weights, optimiser, curve and step: new, or from the checkpoint."""
     import torch
 
     torch.manual_seed(settings["seed"])
-    network = build_network().train()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.backends.cudnn.benchmark = True
+    network = build_network(channels=settings["channels"], kind=KIND).to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-2, fused=device.type == "cuda")
+    state = {"network": network, "optimiser": optimiser, "curve": [], "step": 0,
+             "average": {name: value.clone() for name, value in network.state_dict().items()}}
     if checkpoint is None or not checkpoint.exists():
-        return network, average, optimiser, [], 0
-    saved = torch.load(checkpoint, weights_only=True)
+        return state
+    saved = torch.load(checkpoint, weights_only=True, map_location=device)
     if saved["settings"] != settings:
         raise ValueError(f"The checkpoint in {checkpoint.parent} was made with {saved['settings']}; "
                          f"expected {settings}. Use another folder, the same settings, or resume=False.")
     network.load_state_dict(saved["network"])
     optimiser.load_state_dict(saved["optimiser"])
-    return network, saved["average"], optimiser, [tuple(row) for row in saved["curve"]], saved["step"]
+    return state | {"average": saved["average"], "curve": [tuple(row) for row in saved["curve"]],
+                    "step": saved["step"]}
 
 
-def _descend(network, optimiser, images, labels, rate):
-    """One step of AdamW in bfloat16; returns the loss."""
+def _descend(state, batch, rate):
+    """One step of AdamW in bfloat16; returns the loss, still on its device."""
     import torch
 
+    network, optimiser = state["network"], state["optimiser"]
     for group in optimiser.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = network(images.to(memory_format=torch.channels_last))
-    loss = loss_of(logits, labels)
+    images, labels, tissue, scope = batch
+    with torch.autocast(images.device.type, torch.bfloat16):
+        out = network(images.to(memory_format=torch.channels_last))
+    loss = loss_of(out, labels, tissue, scope)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
-def _average(average, network, decay):
-    for name, value in network.state_dict().items():
+def _average(state, decay):
+    import torch
+
+    own, new = [], []
+    for name, value in state["network"].state_dict().items():
         if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
+            own.append(state["average"][name])
+            new.append(value)
         else:
-            average[name].copy_(value)
+            state["average"][name].copy_(value)
+    torch._foreach_lerp_(own, new, 1 - decay)
 
 
-def _save(out, state, settings):
+def _settle(state):
+    """Losses to plain numbers: asking a GPU for every one at once would keep it waiting."""
+    state["curve"][-21:] = [(step, rate, float(loss)) for step, rate, loss in state["curve"][-21:]]
+
+
+def _save(out, state, settings, scores=None):
     """Checkpoint, weights in half precision, card and curve, each put in place at once."""
     import torch
     from safetensors.torch import save
 
-    network, average, optimiser, curve, step = state
-    checkpoint = {"network": network.state_dict(), "average": average, "optimiser": optimiser.state_dict(),
-                  "curve": curve, "step": step, "settings": settings}
+    _settle(state)
+    checkpoint = {name: state[name] for name in ("average", "curve", "step")} | {
+        "network": state["network"].state_dict(), "optimiser": state["optimiser"].state_dict(), "settings": settings}
     torch.save(checkpoint, out / "checkpoint.tmp")
     os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
-    weights = save({name: value.half().contiguous() if value.is_floating_point() else value
-                    for name, value in average.items()})
-    _replace(out / "thigh_vnet.safetensors", weights)
+    weights = save({name: value.half().cpu().contiguous() if value.is_floating_point() else value.cpu()
+                    for name, value in state["average"].items()})
+    _replace(out / f"{NAME}.safetensors", weights)
+    data = "Synthetic sections in random contrast; no image of a person."
+    if settings["label_maps"]:
+        data += " Anatomy: public label maps of 29 pairs of thighs (Apache-2.0), completed, and mrmyo.anatomy."
     card = {
-        "name": "thigh_vnet", "sha256": hashlib.sha256(weights).hexdigest(),
-        "architecture": {"kind": "2-D V-Net", "channels": list(CHANNELS), "classes": N_CLASSES,
-                         "parameters": sum(p.numel() for p in network.parameters())},
+        "name": NAME, "sha256": hashlib.sha256(weights).hexdigest(),
+        "architecture": {"kind": KIND, "channels": settings["channels"], "classes": N_CLASSES,
+                         "parameters": sum(p.numel() for p in state["network"].parameters())},
         "input": {"pixel_mm": PIXEL_MM, "crop": CROP, "frame": "left thigh, x medially, y forwards"},
-        "training": {**settings, "steps_done": step, "images": step * settings["batch_size"],
+        "training": {**settings, "steps_done": state["step"], "images": state["step"] * settings["batch_size"],
                      "torch": torch.__version__},
-        "data": "synthetic sections of mrmyo.anatomy in random contrast; no image of a person",
+        "data": data, "scores": scores or {},
     }
-    _replace(out / "thigh_vnet.json", json.dumps(card, indent=2).encode())
+    _replace(out / f"{NAME}.json", json.dumps(card, indent=2).encode())
     with open(out / "curve.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("step", "learning_rate", "loss"), *curve])
-    return out / "thigh_vnet.safetensors"
+        csv.writer(file).writerows([("step", "learning_rate", "loss"), *state["curve"]])
+    return out / f"{NAME}.safetensors"
 
 
 def _replace(path, content):
@@ -195,11 +274,13 @@ def _replace(path, content):
 
 
 def main(arguments=None):
-    """``python -m mrmyo.training OUT --steps N --seed S``."""
+    """``python -m mrmyo.training OUT --label-maps FOLDER --steps N --seed S``."""
     parser = argparse.ArgumentParser(prog="mrmyo train", description=train.__doc__.splitlines()[0])
     parser.add_argument("out")
-    for name, kind in (("steps", int), ("seed", int), ("batch-size", int), ("workers", int), ("minutes", float)):
+    for name, kind in (("label-maps", str), ("hold-out", int), ("steps", int), ("seed", int), ("batch-size", int),
+                       ("peak-rate", float), ("workers", int), ("device", str), ("minutes", float)):
         parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
+    parser.add_argument("--channels", type=int, nargs="+", default=argparse.SUPPRESS)
     train(**vars(parser.parse_args(arguments)))
 
 

@@ -1,247 +1,236 @@
-"""Random-contrast images of random thighs, for :mod:`mrmyo.training`.
+"""Random-contrast images of random thighs, many at a time and on any device, for :mod:`mrmyo.training`.
 
-A section is cut from a thigh of :mod:`mrmyo.anatomy`, moved, shown through the complex water–fat model |W + exp(iφ) F|
-with random properties of every tissue, shaded as by a surface coil, blurred and made noisy.
+The scenes of :mod:`mrmyo.training_scenes` are shown through the complex water–fat model |W + exp(iφ) F| with random
+properties of every tissue: T1- and T2-weighted, in and out of phase, water, fat, fat-suppressed. Then come the other
+thigh or an arm, the shading of a surface coil, resolution, noise, ghosts, wrap and metal.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
-
 import numpy as np
-from scipy import ndimage
+import torch
+from torch.nn import functional
 
-from mrmyo.anatomy import TISSUES, Section, cut_thigh, draw_thigh
-from mrmyo.labels import FEMUR, MUSCLES
-from mrmyo.segmentation import N_CLASSES, PIXEL_MM, normalise
+from mrmyo.labels import MUSCLES
+from mrmyo.segmentation import PIXEL_MM
+from mrmyo.training_scenes import SIZE, TISSUES, Dice, draw_scene, grid_mm, place, smooth_noise
 
-__all__ = ["draw_batch", "draw_image", "draw_section", "render_section"]
+__all__ = ["draw_batch", "normalise_batch", "show"]
 
-AIR, SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, ARTERY, VEIN = range(len(TISSUES))
-SIZE = 160  # pixels each way; at inference the network sees more air
-SOURCE_MM = 0.8  # grid on which the anatomy is cut
-SOURCE = 320
-FINE = 3  # points each way within a pixel, for partial volume
-REUSE = 4  # images shown of one section
-NEGATIVES = 0.08  # share of sections that are no thigh
+SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, VESSEL = range(len(TISSUES))
+SHARE = {"map": 0.72, "parametric": 0.16, "negative": 0.12}
 
 
-def draw_image(rng) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one training section.
+def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, among=None):
+    """The images, labels and scope of one training step, whoever asks.
 
     Parameters
     ----------
-    rng : numpy.random.Generator
+    library : Library
+    seed, step, batch_size : int
+        The batch follows from them (and, in the last digits, from the kind of device).
+    device : str or torch.device
+    deform : float
+        0 shows the anatomy as it is, for validation.
+    among : array of int, optional
+        Take only these sections, all as likely.
 
     Returns
     -------
-    image : numpy.ndarray
-        (160, 160) float32 magnitude at 1.25 mm, x medially and y forwards, of arbitrary scale.
-    labels : numpy.ndarray
-        (160, 160) uint8: 0 background, 1–13 the muscles as on the left, 14 femur. A pixel is muscle when at least half
-        of it is; of the other thigh, should it be in view, nothing is labelled.
+    images : torch.Tensor
+        (n, 1, 192, 192) at 1.25 mm, x medially and y forwards, normalised as at inference.
+    labels : torch.Tensor
+        (n, 192, 192) int64: 0 background, 1–13 muscles, 14 femur. Of the other thigh nothing is labelled.
+    tissue : torch.Tensor
+        (n, 192, 192) int64: 0 air, 1 muscle, 2 bone, 3 fat and whatever else is inside the body; -100, which the loss
+        leaves out, in the bellies of what is no thigh: they are muscle, but none that has a name here.
+    scope : torch.Tensor
+        (n,) 1 for a thigh, 0 for what is none.
     """
-    return render_section(rng, draw_section(rng))
+    rng = np.random.default_rng([seed, step])
+    picked = _pick(library, rng, batch_size) if among is None else rng.choice(among, batch_size)
+    order = np.sort(picked)
+    fields = torch.as_tensor(library.fields[order]) if isinstance(library.fields, np.ndarray) else library.fields[
+        torch.as_tensor(order, device=device)]
+    negative = torch.as_tensor(library.kind[order] == 2, device=device)
+    dice = Dice(int(rng.integers(2**62)), batch_size, torch.device(device))
+    with torch.no_grad():
+        scene = draw_scene(dice, fields.to(device), deform=deform)
+        high = torch.as_tensor(library.level[order] > 1.4, device=device) | negative
+        return show(dice, scene, negative, high)
 
 
-def draw_section(rng) -> Section:
-    """Cut one random thigh, healthy to heavily diseased, at a random level; now and then something that is no thigh."""
-    grid = (np.arange(SOURCE) - (SOURCE - 1) / 2) * SOURCE_MM
-    if rng.random() < NEGATIVES:
-        return _no_thigh(rng, *np.meshgrid(grid, grid, indexing="ij"))
-    disease = rng.uniform(0, 1) * (rng.random() < 0.7)
-    size = np.clip(np.exp(rng.normal(np.log(0.97), 0.12)), 0.7, 1.25)
-    fat_mm = float(np.clip(np.exp(rng.normal(np.log(11), 0.5)), 3, 32))
-    thigh = draw_thigh(rng, size=size, fat_mm=fat_mm, disease=disease)
-    if rng.random() < 0.35:  # dystrophies and late myositis: some muscles partly or mostly fat
-        fat = np.where(rng.random(thigh.fat_fraction.size) < rng.uniform(0, 0.7),
-                       rng.beta(1, 1.5, thigh.fat_fraction.size), thigh.fat_fraction)
-        thigh = replace(thigh, fat_fraction=fat)
-    spare = int(np.clip(SOURCE / 2 - (100 * size + 1.35 * fat_mm) / SOURCE_MM, 0, SOURCE / 4))  # air, not worth cutting
-    near = grid[spare:SOURCE - spare]
-    section = cut_thigh(thigh, rng.uniform(-0.5, 2.1), *np.meshgrid(near, near, indexing="ij"))
-    if rng.random() < 0.45:
-        section = _wasted(rng, section)
-    return Section(*(np.pad(part, spare) for part in
-                     (section.labels, section.tissue, section.fat_fraction, section.oedema)))
+def _pick(library, rng, n):
+    """Indices of sections: kinds by their shares, among maps every stack as likely as any other."""
+    present = [k for k in range(3) if (library.kind == k).any()]
+    share = np.array(list(SHARE.values()))[present]
+    kinds = rng.choice(present, n, p=share / share.sum())
+    stacks = np.unique(library.stack[library.kind == 0])
+    return np.array([rng.choice(np.flatnonzero(library.stack == rng.choice(stacks)) if k == 0
+                                else np.flatnonzero(library.kind == k)) for k in kinds])
 
 
-def _wasted(rng, section):
-    """Some muscles shrunk from all sides, fat in the room that they leave: so wasted muscles lie in real thighs."""
-    parts = [part.copy() for part in (section.labels, section.tissue, section.fat_fraction, section.oedema)]
-    share, most = rng.uniform(0.2, 1.0), rng.uniform(0.1, 0.6)
-    for value, box in enumerate(ndimage.find_objects(section.labels, max_label=len(MUSCLES)), start=1):
-        if box is None or rng.random() > share:
-            continue
-        depth = ndimage.distance_transform_edt(np.pad(section.labels[box] == value, 1))[1:-1, 1:-1]
-        gone = (depth > 0) & (depth < rng.uniform(0, most) * depth.max())
-        for part, fill in zip(parts, (0, INTERMUSCULAR, 0.88, 0), strict=True):
-            part[box][gone] = fill
-    return Section(*parts)
+def show(dice, scene, negative, high):
+    """Images, labels, tissue and scope of a batch of scenes, `high` ones near the hip; see `draw_batch`."""
+    water, fat = _signals(dice, scene)
+    labels = torch.where(negative[:, None, None], 0, scene.labels)
+    tissue = torch.where(scene.body > 0.5, 3, 0)
+    tissue = torch.where((labels > 0) & (labels <= len(MUSCLES)), 1, tissue)
+    tissue = torch.where(labels > len(MUSCLES), 2, tissue)
+    tissue = torch.where(negative[:, None, None] & (scene.labels > 0), -100, tissue)
+    water, fat, body = _neighbour(dice, water, fat, scene.body)
+    water, fat, body = _pelvis(dice, water, fat, body, high)
+    tissue = torch.where((body > 0.5) & (tissue == 0), 3, tissue)
+    hidden = _hidden(dice)
+    water, fat = water * ~hidden, fat * ~hidden
+    labels, tissue = torch.where(hidden, 0, labels), torch.where(hidden, 0, tissue)
+    return normalise_batch(_acquire(dice, water, fat))[:, None], labels, tissue, (~negative).float()
 
 
-def _no_thigh(rng, x, y):
-    """A limb or trunk that is no thigh: random bellies and odd bones in an odd outline, nothing labelled."""
-    angle = np.arctan2(y, x)
-    half = rng.uniform(35, 150, 2) if rng.random() < 0.6 else np.full(2, rng.uniform(40, 70))
-    wobble = 1 + sum(rng.normal(0, 0.06) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (1, 2, 3))
-    depth = (wobble - np.hypot(x / half[0], y / half[1])) * half.min()
-    fields = ndimage.zoom(rng.normal(size=(rng.integers(3, 7), 9, 9)), (1, SOURCE / 9, SOURCE / 9), order=1)
-    top = np.partition(fields, -2, axis=0)[-2:]
-    tissue = np.where(top[1] - top[0] > rng.uniform(0.1, 0.5), MUSCLE, INTERMUSCULAR).astype(np.uint8)
-    tissue[depth < rng.uniform(2, 30)] = SUBCUTANEOUS
-    tissue[depth < 1.6] = SKIN
-    for _ in range(rng.integers(0, 4)):
-        at = rng.uniform(-0.7, 0.7, 2) * half
-        r = np.hypot(x - at[0], (y - at[1]) * rng.uniform(0.6, 1.5))
-        outer = rng.uniform(5, 45)
-        tissue[(r < outer) & (depth > 0)] = CORTEX
-        tissue[(r < outer - rng.uniform(1, 4)) & (depth > 0)] = MARROW
-    tissue[depth < 0] = AIR
-    fat = np.array([0, 0.1, 0.93, 0.1, rng.beta(0.6, 4), 0.88, 0, 0.92, 0, 0], np.float32)[tissue]
-    return Section(np.zeros(x.shape, np.uint8), tissue, fat, np.zeros(x.shape, np.float32))
+def _signals(dice, scene):
+    """Water and fat signal (n, x, y) with a random weight of every tissue; that of healthy muscle is near 1."""
+    u, one = dice.uniform, (1, 1)
+    zero = torch.zeros(dice.n, device=dice.device)
+    rare = dice.chance(0.6).float()
+    water = torch.stack([u(0.4, 1.5), u(0.03, 0.25), u(0.05, 0.8), zero + 1, u(0.03, 0.3), u(0, 0.08), u(0.02, 0.3),
+                         u(0, 1.2) + rare * u(0, 2.2)], 1)
+    bright = dice.log_uniform(0.4, 6.0, 1)  # fat against muscle, T1w to a late echo
+    share = torch.tensor([0.1, 0.95, 0.1, 0.0, 0.92, 0.0, 0.95, 0.0], device=dice.device)
+    fats = bright * share * torch.exp(0.08 * dice.normal(len(TISSUES)))
+    mode = dice.uniform(0, 1, 1)
+    suppressed, only_fat, any_ = mode < 0.28, (mode >= 0.28) & (mode < 0.41), (mode >= 0.41) & (mode < 0.45)
+    fats = torch.where(suppressed, fats / bright * u(0, 0.45, 1), fats)
+    water = torch.where(only_fat, water * u(0, 0.15, 1), water)
+    water = torch.where(any_, torch.exp(0.8 * dice.normal(len(TISSUES))), water)
+    bright = torch.where(suppressed, u(0, 0.45, 1), bright)
+    gain = torch.exp(torch.where(dice.chance(0.5, 1), 0.03, 0.15) * dice.normal(len(MUSCLES)))
+    swelling = torch.where(dice.chance(0.5), u(-0.2, 0.4), u(0.2, 1.8)).view(-1, *one)
+    gain = torch.take_along_dim(gain[..., None, None], scene.name[:, None], 1)[:, 0]
+    muscle = scene.shares[:, MUSCLE]
+    lean = muscle * (1 - scene.fat) * gain * (1 + swelling * scene.oedema)
+    water_image = torch.einsum("nc,ncxy->nxy", water, scene.shares) + water[:, MUSCLE, None, None] * (lean - muscle)
+    lobules = 1 + u(0, 0.12, *one) * smooth_noise(dice, 1, (48, 60))[:, 0]
+    fat_image = torch.einsum("nc,ncxy->nxy", fats, scene.shares) * lobules + bright[..., None] * muscle * scene.fat
+    # subcutaneous oedema: reticular water in the fat; fascial oedema: water along the fascia
+    wet = torch.sigmoid(6 * (smooth_noise(dice, 1, 40)[:, 0] - u(0.3, 2.0, *one))) * dice.chance(0.2, *one)
+    along = torch.exp(-scene.depth.abs() / u(1.5, 5, *one)) * dice.chance(0.15, *one) * (1 - muscle) * scene.body
+    return water_image + u(0.2, 1.2, *one) * (wet * scene.shares[:, SUBCUTANEOUS] + along), fat_image
 
 
-def _affine(rng, *, turn=0.3):
-    """A random turn, size and shear: (2, 2), from image to section."""
-    a = rng.normal(0, turn)
-    rotation = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
-    stretch = np.diag(np.exp(rng.normal(0, 0.06, 2)))
-    return rotation @ stretch @ np.array([[1, rng.normal(0, 0.06)], [0, 1]])
+def _neighbour(dice, water, fat, body):
+    """The other thigh, mirrored, beside this one, or an arm: its signals where this one has none."""
+    dev = dice.device
+    line = grid_mm(dev)[:, 0, 0]
+    solid = (body > 0.5).any(2)
+    far = [torch.where(solid, line, -1e3).amax(1), torch.where(solid, line, 1e3).amin(1)]
+    reach = (far[0] - far[1]).clamp_min(0)
+    thigh, arm = dice.chance(0.65), dice.chance(0.12)
+    gap = torch.where(dice.chance(0.6), dice.uniform(-6, 10), dice.uniform(0, 70))
+    scale = torch.where(thigh, torch.ones_like(reach), dice.uniform(2.5, 4))
+    middle = 0.5 * (far[0] + far[1])
+    medial = far[0] + gap + 0.5 * reach
+    lateral = far[1] - dice.uniform(0, 25) - 0.5 * reach / scale
+    height = 6 * dice.normal() + torch.where(thigh, 0, 25 * dice.normal())
+    centre = torch.stack([torch.where(thigh, medial, lateral), height], 1)
+    matrix = place(dice, turn=0.12, stretch=0.04) * scale[:, None, None]
+    at = torch.einsum("nab,nxyb->nxya", matrix, grid_mm(dev) - centre[:, None, None])
+    at = at * torch.tensor([-1.0, 1.0], device=dev) + torch.stack([middle, torch.zeros_like(middle)], 1)[:, None, None]
+    other = functional.grid_sample(torch.stack([water, fat, body], 1), at.flip(-1) / (SIZE * PIXEL_MM / 2),
+                                   mode="bilinear", padding_mode="zeros", align_corners=False)
+    free = (1 - body) * (thigh | arm).view(-1, 1, 1)
+    return water + free * other[:, 0], fat + free * other[:, 1], torch.maximum(body, free * other[:, 2])
 
 
-def render_section(rng, section: Section) -> tuple[np.ndarray, np.ndarray]:
-    """Show a section from a random place in a random contrast; returns what `draw_image` returns."""
-    n = SIZE * FINE
-    grid = ((np.arange(n) - (n - 1) / 2) * PIXEL_MM / FINE).astype(np.float32)
-    solid = section.tissue != AIR
-    centre = (np.array(ndimage.center_of_mass(solid)) - (SOURCE - 1) / 2) * SOURCE_MM
-    shift = rng.normal(0, 7.0, 2)
-    index = _gather(_affine(rng).astype(np.float32), centre, shift, grid)
-    tissue = section.tissue.ravel()[index]
-    labels = np.where(section.labels == FEMUR["left"], N_CLASSES - 1, section.labels).astype(np.uint8).ravel()[index]
-    other = tissue == AIR
-    if rng.random() < 0.65:  # the other thigh, mirrored, beside it
-        reach = np.ptp(np.flatnonzero(solid.any(1))) * SOURCE_MM * rng.uniform(0.95, 1.05)
-        gap = rng.uniform(-6, 10) if rng.random() < 0.6 else rng.uniform(0, 70)
-        away = shift + np.array([reach + gap, rng.normal(0, 6)])
-        index = np.where(other, _gather(_affine(rng, turn=0.15) @ np.diag([-1.0, 1.0]), centre, away, grid), index)
-    elif rng.random() < 0.3:  # an arm beside the thigh
-        reach = np.ptp(np.flatnonzero(solid.any(1))) * SOURCE_MM
-        away = shift - np.array([reach * rng.uniform(0.7, 0.85), rng.normal(0, 30)])
-        index = np.where(other, _gather(_affine(rng) / rng.uniform(0.25, 0.4), centre, away, grid), index)
-    tissue, fat, oedema = (a.ravel()[index] for a in (section.tissue, section.fat_fraction, section.oedema))
-    muscle = section.labels.ravel()[index] % FEMUR["left"]
-    if rng.random() < 0.06:  # cut off by the field of view
-        x = np.tile(grid[:, None], n) * rng.choice([-1, 1]) if rng.random() < 0.5 else np.tile(grid, (n, 1))
-        gone = x > rng.uniform(25, 90)
-        tissue, labels = np.where(gone, AIR, tissue), np.where(gone, 0, labels)
-        fat = np.where(gone, 0, fat)
-    water, fat_signal = _signals(rng, tissue, muscle, fat, oedema)
-    return _acquire(rng, water, fat_signal), _majority(labels)
+def _pelvis(dice, water, fat, body, high):
+    """Near the hip the body goes on medially and behind: fat, muscles that have no name here, bone."""
+    at = grid_mm(dice.device)
+    there = dice.chance(torch.where(high, 0.55, 0.02)).view(-1, 1, 1)
+    wave = 8 * smooth_noise(dice, 2, 5)
+    band = torch.minimum(at[..., 0] - dice.uniform(-5, 40, 1, 1), dice.uniform(50, 95, 1, 1) - (
+        at[..., 1] - dice.uniform(-20, 15, 1, 1) + wave[:, 0]).abs())
+    more = torch.where(there, (0.5 + band / PIXEL_MM).clamp(0, 1), 0.0) * (1 - body)
+    cells = smooth_noise(dice, 2, 14)
+    belly = torch.sigmoid(10 * (cells[:, 0] - dice.uniform(-0.8, 0.8, 1, 1)))
+    bone = torch.sigmoid(10 * (smooth_noise(dice, 1, 7)[:, 0] - dice.uniform(0.8, 2.5, 1, 1)))
+    rim = 1 - 4 * (bone - 0.5).square()
+    # as bright as the water and the fat of the thigh
+    inside = body.sum((1, 2)).clamp_min(1)
+    levels = [((part.square() * body).sum((1, 2)) / inside).sqrt()[:, None, None] * 1.3 for part in (water, fat)]
+    wet = (belly * (1 - bone) * dice.uniform(0.3, 1, 1, 1) * (1 + 0.3 * cells[:, 1])).clamp_min(0)
+    return (water + more * levels[0] * wet, fat + more * levels[1] * (1 - belly * (1 - bone)) * (1 - rim),
+            torch.maximum(body, more))
 
 
-def _gather(matrix, centre, shift, grid):
-    """For every fine point of the image, the flat index of its point in the section (a corner, air, outside)."""
-    x, y = grid - np.float32(shift[0]), grid - np.float32(shift[1])
-    where = []
-    for row, c in zip(matrix.astype(np.float32), centre, strict=True):
-        at = np.add.outer(row[0] * x, row[1] * y) + np.float32(c)
-        where.append(np.rint(at / np.float32(SOURCE_MM) + np.float32((SOURCE - 1) / 2)).astype(np.int32))
-    inside = (where[0] >= 0) & (where[0] < SOURCE) & (where[1] >= 0) & (where[1] < SOURCE)
-    return np.where(inside, where[0] * SOURCE + where[1], 0)
+def _hidden(dice):
+    """Where nothing is seen: beyond the field of view, or in the void that metal leaves."""
+    at = grid_mm(dice.device)
+    side = torch.where(dice.chance(0.5), 1.0, -1.0).view(-1, 1, 1)
+    along = torch.where(dice.chance(0.5, 1, 1), at[..., 0], at[..., 1]) * side
+    cut = (along > dice.uniform(25, 95, 1, 1)) & dice.chance(0.07, 1, 1)
+    spot = 35 * dice.normal(2)
+    r = ((at - spot[:, None, None]) * torch.exp(0.2 * dice.normal(1, 1, 2))).norm(dim=-1)
+    return cut | ((r < dice.uniform(6, 30, 1, 1)) & dice.chance(0.03, 1, 1))
 
 
-def _blocks(fine):
-    """Mean over the fine points of each pixel."""
-    return fine.reshape(SIZE, FINE, SIZE, FINE).mean((1, 3), dtype=np.float32)
+def _blur(images, sigma):
+    """Gaussian blur of images (n, c, x, y) by sigma (n, 2) in pixels."""
+    n = len(images)
+    reach = torch.arange(-4, 5, device=images.device)
+    kernel = torch.exp(-0.5 * (reach / sigma.clamp_min(0.05)[..., None]) ** 2)
+    kernel = kernel / kernel.sum(-1, keepdim=True)
+    flat = functional.pad(images.transpose(0, 1), (4, 4, 4, 4), mode="reflect")
+    flat = functional.conv2d(flat, kernel[:, 0].view(n, 1, 9, 1), groups=n)
+    return functional.conv2d(flat, kernel[:, 1].view(n, 1, 1, 9), groups=n).transpose(0, 1)
 
 
-def _majority(labels):
-    """One label a pixel: the commonest muscle where at least half is muscle, femur where at least half is bone."""
-    pixel = np.repeat(np.arange(SIZE), FINE)
-    flat = (pixel[:, None] * SIZE + pixel) * N_CLASSES + labels
-    counts = np.bincount(flat.ravel(), minlength=SIZE * SIZE * N_CLASSES).reshape(SIZE, SIZE, N_CLASSES)
-    muscles = counts[..., 1:-1]
-    half = FINE * FINE / 2
-    named = np.where(muscles.sum(-1) >= half, muscles.argmax(-1) + 1, 0)
-    return np.where(counts[..., -1] >= half, N_CLASSES - 1, named).astype(np.uint8)
+def _bias(dice):
+    """The coil's sensitivity: smooth, and bright near an element that lies close by."""
+    at = grid_mm(dice.device) / (SIZE * PIXEL_MM / 2)
+    slope = (at * 0.25 * dice.normal(1, 1, 2)).sum(-1) + smooth_noise(dice, 1, 4)[:, 0] * dice.uniform(0, 0.22, 1, 1)
+    spot = dice.uniform(-1.1, 1.1, 1, 1, 2)
+    near = torch.exp(-(at - spot).square().sum(-1) / dice.uniform(0.1, 0.6, 1, 1))
+    return torch.exp(slope + dice.chance(0.35, 1, 1) * dice.uniform(0.3, 1.6, 1, 1) * near)
 
 
-def _signals(rng, tissue, muscle, fat, oedema):
-    """Water and fat signal (160, 160) each, with a random weight of every tissue; that of healthy muscle is near 1."""
-    u = rng.uniform
-    water = np.array([0, u(0.4, 1.5), u(0.5, 1.5), u(0.05, 0.6), 1, u(0.6, 1.8), u(0, 0.08), u(0.4, 1.5),
-                      u(0, 2.5) * (rng.random() < 0.6), u(0.2, 3.0)], np.float32)
-    bright = np.exp(u(np.log(0.4), np.log(6.0)))  # fat against muscle, T1w to a late echo
-    fats = np.full(len(TISSUES), bright, np.float32) * np.exp(rng.normal(0, 0.08, len(TISSUES)))
-    mode = rng.random()
-    if mode < 0.14:  # fat-suppressed, STIR-like, or the water image
-        fats *= u(0, 0.3) / bright
-    elif mode < 0.22:  # the fat image
-        water *= u(0, 0.15)
-    elif mode < 0.32:  # any contrast whatever
-        water, fats = np.exp(rng.normal(0, 0.8, (2, len(TISSUES))))
-        water[AIR], fats[AIR], water[CORTEX] = 0, 0, 0.1 * water[CORTEX]
-    gain = np.exp(rng.normal(0, rng.choice([0.03, 0.15]), len(MUSCLES) + 1)).astype(np.float32)
-    swelling = rng.choice([u(-0.2, 0.4), u(0.2, 1.8)])
-    shown = (1 - fat) * water.astype(np.float32)[tissue]
-    in_muscle = tissue == MUSCLE
-    shown = np.where(in_muscle, shown * gain[muscle] * (1 + np.float32(swelling) * oedema), shown)
-    if rng.random() < 0.2:  # subcutaneous oedema: reticular water in the fat
-        wet = ndimage.zoom(rng.normal(size=(24, 24)), tissue.shape[0] / 24, order=1) > u(0.5, 2.0)
-        shown = shown + (wet & (tissue == SUBCUTANEOUS)) * np.float32(u(0.2, 1.0))
-    return _blocks(shown), _blocks(fat * fats.astype(np.float32)[tissue])
+def _acquire(dice, water, fat):
+    """The magnitude image: echo phase, coil, resolution, ghosts and wrap, complex noise."""
+    mode = dice.uniform(0, 1, 1, 1)
+    phase = torch.where(mode < 0.6, 0.0, torch.where(mode < 0.83, torch.pi, dice.uniform(0, torch.pi, 1, 1)))
+    phase = phase + 0.2 * smooth_noise(dice, 1, 4)[:, 0]
+    bias = _bias(dice)
+    parts = torch.stack([water + fat * phase.cos(), fat * phase.sin()], 1) * bias[:, None]
+    total = (water + fat) * bias
+    level = total.sum((1, 2)) / (total > 0.05).sum((1, 2)).clamp_min(1)
+    fwhm = dice.uniform(0.7, 1.7, 1) * torch.where(dice.chance(0.33, 2), 1.67, 1.0)
+    sigma = (fwhm.square() - 0.64).clamp_min(0).sqrt() / 2.355 / PIXEL_MM * dice.uniform(0.7, 1.4, 1)
+    noise = dice.normal(2, SIZE, SIZE)
+    both = _blur(torch.cat([parts, noise], 1), torch.maximum(sigma, 0.25 * torch.ones_like(sigma)))
+    speckle = both[:, 2:] / both[:, 2:].std((1, 2, 3), keepdim=True)
+    parts = both[:, :2] + _ghosts(dice, both[:, :2])
+    image = (parts + (level / dice.log_uniform(5, 100))[:, None, None, None] * speckle).square().sum(1).sqrt()
+    peak = image.amax((1, 2), keepdim=True).clamp_min(1e-6)
+    return (image / peak) ** torch.exp(0.15 * dice.normal(1, 1))
 
 
-def _smooth_field(rng, amplitude):
-    """A smooth random field over the image with about the SD asked for: a few cosines each way."""
-    waves = np.cos(np.outer(np.pi * (np.arange(SIZE) + 0.5) / SIZE, np.arange(4)))
-    return (waves @ rng.normal(0, amplitude / 2.5, (4, 4)) @ waves.T).astype(np.float32)
+def _ghosts(dice, parts):
+    """Shifted copies along one axis: faint ones from motion, or what wraps round from beyond the field of view."""
+    ghost, wrap = dice.chance(0.08), dice.chance(0.03)
+    shift = torch.where(ghost, dice.uniform(0.1, 0.5), dice.uniform(0.6, 0.8)) * SIZE
+    index = (torch.arange(SIZE, device=dice.device) - shift.long()[:, None]) % SIZE
+    rows = torch.take_along_dim(parts, index[:, None, :, None], 2)
+    columns = torch.take_along_dim(parts, index[:, None, None, :], 3)
+    moved = torch.where(dice.chance(0.5, 1, 1, 1), rows, columns)
+    strength = ghost * dice.uniform(0.04, 0.25) + wrap * dice.uniform(0.3, 0.9)
+    return strength.view(-1, 1, 1, 1) * moved
 
 
-def _acquire(rng, water, fat):
-    """The magnitude image: echo phase, resolution, coil shading, complex noise."""
-    mode = rng.random()
-    phase = 0.0 if mode < 0.65 else np.pi if mode < 0.85 else rng.uniform(0, np.pi)
-    signal = water + fat * np.exp(1j * (phase + _smooth_field(rng, 0.15)))
-    axes = np.linspace(-1, 1, SIZE, dtype=np.float32)
-    bias = (rng.normal(0, 0.25) * axes[:, None] + rng.normal(0, 0.25) * axes + _smooth_field(rng, rng.uniform(0, 0.2)))
-    if rng.random() < 0.25:  # a coil element close by
-        spot = rng.uniform(-1.1, 1.1, 2)
-        gap = (axes[:, None] - spot[0]) ** 2 + (axes - spot[1]) ** 2
-        bias = bias + rng.uniform(0.3, 1.5) * np.exp(-gap / rng.uniform(0.1, 0.6))
-    signal = signal * np.exp(bias)
-    present = np.abs(signal[water + fat > 0.05])
-    level = np.median(present) if present.size else 1.0
-    noise = level / np.exp(rng.uniform(np.log(4), np.log(80)))
-    blur = np.maximum(rng.uniform(0.7, 1.7) * np.array([1, rng.choice([1, 1, 1.67])])[rng.permutation(2)], 0)
-    sigma = np.sqrt(np.maximum(blur**2 - 0.8**2, 0)) / 2.355 / PIXEL_MM * rng.choice([0.7, 1.0, 1.3])
-    grain = np.sqrt(np.maximum(blur**2 - PIXEL_MM**2, 0)) / 2.355 / PIXEL_MM
-    image = np.zeros((SIZE, SIZE), np.float32)
-    for part in (signal.real, signal.imag):
-        speckle = rng.normal(size=part.shape).astype(np.float32)
-        if grain.max() > 0.2:
-            speckle = ndimage.gaussian_filter(speckle, grain)
-        part = ndimage.gaussian_filter(part, sigma) if sigma.max() > 0.1 else part
-        image += (part + noise * speckle / speckle.std()) ** 2
-    image = np.sqrt(image)
-    return (image / image.max()) ** np.float32(np.exp(rng.normal(0, 0.15)))
-
-
-@lru_cache(maxsize=64)
-def _section(seed, number):
-    return draw_section(np.random.default_rng([seed, 0, number]))
-
-
-def draw_batch(seed, step, batch_size) -> tuple[np.ndarray, np.ndarray]:
-    """The images (n, 1, x, y), normalised, and labels (n, x, y) of one training step, whoever asks.
-
-    Cutting costs more than showing, so every section is shown in `REUSE` successive steps, but only once in each.
-    """
-    rng = np.random.default_rng([seed, 1, step])
-    first = step * max(batch_size // REUSE, 1)
-    shown = [render_section(rng, _section(seed, first + i)) for i in range(batch_size)]
-    images, labels = (np.stack(part) for part in zip(*shown, strict=True))
-    return normalise(images)[:, None], labels
+def normalise_batch(images):
+    """`mrmyo.segmentation.normalise` for a batch of tensors (n, x, y)."""
+    flat = images.reshape(len(images), -1)
+    ordered = flat.sort(1).values
+    count = flat.shape[1]
+    threshold = 0.1 * ordered[:, int(0.99 * (count - 1))]
+    below = (ordered <= threshold[:, None]).sum(1)
+    at = below + (0.9 * (count - 1 - below)).long()
+    scale = torch.take_along_dim(ordered, at.clamp(max=count - 1)[:, None], 1).clamp_min(1e-6)
+    return (flat / scale).clamp_max(2.0).reshape(images.shape)
