@@ -27,7 +27,7 @@ from mrmyo.study_results import read_rows, with_numbers, write_results
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.t2 import fit_t2
-from mrmyo.volume import Volume, same_grid
+from mrmyo.volume import Volume, in_axis_order_of, same_grid
 
 __all__ = ["StudyError", "load_maps", "process_study"]
 
@@ -142,10 +142,12 @@ def _mask(stages, structural, structural_key, labels, model, progress):
         kept.with_name(DRAWN_ON).unlink(missing_ok=True)
     elif labels is not None or kept.exists():
         reviewed = labels if isinstance(labels, Volume) else read_nifti(kept if labels is None else labels)
+        reviewed = in_axis_order_of(reviewed, structural)
         if not same_grid(reviewed, structural):
+            whose = "The mask that an earlier run left in the output folder" if labels is None else "The mask"
             raise StudyError(
-                f"The mask has shape {reviewed.shape}, the structural image {structural.shape}, or they lie apart; "
-                "expected a mask drawn on this study's structural image (structural.nii.gz)."
+                f"{whose} has {_grid_words(reviewed)}, the structural image {_grid_words(structural)}; expected a mask "
+                "drawn on this study's structural image (structural.nii.gz). Give another, or --labels automatic."
             )
         if labels is None:
             _check_drawn_on(kept, structural)
@@ -187,6 +189,11 @@ def _image_digest(volume):
     """A hash of voxels and place."""
     voxels = hashlib.sha256(np.ascontiguousarray(volume.array, dtype=np.float32)).hexdigest()
     return digest(voxels, np.round(volume.affine, 3).tolist())
+
+
+def _grid_words(volume):
+    first = ", ".join(f"{value:.1f}" for value in volume.affine[:3, 3])
+    return f"{' × '.join(map(str, volume.shape))} voxels from ({first}) mm"
 
 
 def _is_readable(path):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["GridError", "Volume", "axis_codes", "reformat", "resample", "same_grid", "to_canonical"]
+__all__ = ["GridError", "Volume", "axis_codes", "in_axis_order_of", "reformat", "resample", "same_grid", "to_canonical"]
 
 
 class GridError(ValueError):
@@ -111,6 +111,19 @@ def to_canonical(volume: Volume) -> Volume:
     array = nibabel.apply_orientation(volume.array, orientation)
     affine = volume.affine @ nibabel.orientations.inv_ornt_aff(orientation, volume.shape)
     return volume.with_array(array, affine=affine)
+
+
+def in_axis_order_of(volume: Volume, like: Volume) -> Volume:
+    """The volume with axes permuted and flipped into the anatomical order of another's; no voxel changes its place.
+
+    Viewers often save in an order of their own.
+    """
+    import nibabel
+    from nibabel.orientations import inv_ornt_aff, ornt_transform
+
+    turn = ornt_transform(nibabel.io_orientation(volume.affine), nibabel.io_orientation(like.affine))
+    array = nibabel.apply_orientation(volume.array, turn)
+    return volume.with_array(array, affine=volume.affine @ inv_ornt_aff(turn, volume.shape))
 
 
 def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 0.01) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mrmyo.volume import GridError, Volume, axis_codes, reformat, resample, same_grid, to_canonical
+from mrmyo.volume import GridError, Volume, axis_codes, in_axis_order_of, reformat, resample, same_grid, to_canonical
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -243,3 +243,16 @@ def test_what_cannot_be_reformatted_is_refused():
         reformat(thick, plane="transversal")
     with pytest.raises(GridError, match="one echo first"):
         reformat(Volume(np.zeros((8, 8, 8, 2)), np.eye(4)))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SLA", "PIR"])
+def test_another_axis_order_is_the_same_place(codes):
+    import nibabel
+
+    volume = Volume(np.random.default_rng(4).integers(0, 9, (4, 5, 6)), np.array(
+        [[-1.5, 0.1, 0, 7], [0.15, 1.4, 0.2, -3], [0, -0.3, 6, 2], [0, 0, 0, 1]]))
+    image = nibabel.Nifti1Image(volume.array.astype(np.int16), volume.affine)
+    turned = image.as_reoriented(nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(codes)))
+    back = in_axis_order_of(Volume(np.asarray(turned.dataobj), turned.affine), volume)
+    assert np.allclose(back.affine, volume.affine) and np.array_equal(back.array, volume.array)
