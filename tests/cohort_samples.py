@@ -6,6 +6,7 @@ import os
 import signal
 
 import numpy as np
+import pytest
 
 from mrmyo import Volume, study_cohort, write_nifti
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
@@ -71,3 +72,13 @@ def try_study_or_die(visit, *rest):
     if visit.subject == "P1":
         os.kill(os.getpid(), signal.SIGKILL)
     return study_cohort._try_study(visit, *rest)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Three studies: two visits of one patient, one of another."""
+    root = tmp_path_factory.mktemp("tiny")
+    tiny_study(root / "a", t2_ms=35, seed=1, subject="A", StudyDate="20210101")
+    tiny_study(root / "b", t2_ms=45, seed=2, subject="B", StudyDate="20200101")
+    tiny_study(root / "a_before", t2_ms=40, seed=3, subject="A", StudyDate="20200505", StudyID="2")
+    return root

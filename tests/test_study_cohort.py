@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cohort_samples import reviewed, tiny_study
+from cohort_samples import reviewed, tiny
 
 from mrmyo import process_cohort, process_study, read_nifti, study_cohort, write_nifti
 from mrmyo.__main__ import main
@@ -16,19 +16,11 @@ from mrmyo.files import FolderInUseError, locked, remove_leftovers, replacing
 from mrmyo.study import StudyError
 from mrmyo.study_subjects import KEYS, visits_of
 
+__all__ = ["tiny"]  # a fixture
+
 
 def summary_of(out):
     return pd.read_csv(out / "summary.csv", keep_default_na=False, dtype=str)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Three studies: two visits of one patient, one of another."""
-    root = tmp_path_factory.mktemp("tiny")
-    tiny_study(root / "a", t2_ms=35, seed=1, subject="A", StudyDate="20210101")
-    tiny_study(root / "b", t2_ms=45, seed=2, subject="B", StudyDate="20200101")
-    tiny_study(root / "a_before", t2_ms=40, seed=3, subject="A", StudyDate="20200505", StudyID="2")
-    return root
 
 
 def whole(rows):

@@ -7,20 +7,12 @@ import shutil
 import pandas as pd
 import pydicom
 import pytest
-from cohort_samples import tiny_study
+from cohort_samples import tiny, tiny_study
 
 from mrmyo.study import StudyError
 from mrmyo.study_subjects import KEYS, read_subjects, visits_of, write_keys
 
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Three studies: two visits of one patient, one of another."""
-    root = tmp_path_factory.mktemp("tiny")
-    tiny_study(root / "a", t2_ms=35, seed=1, subject="A", StudyDate="20210101")
-    tiny_study(root / "b", t2_ms=45, seed=2, subject="B", StudyDate="20200101")
-    tiny_study(root / "a_before", t2_ms=40, seed=3, subject="A", StudyDate="20200505", StudyID="2")
-    return root
+__all__ = ["tiny"]  # a fixture
 
 
 def test_visits_of_one_patient_are_sessions_by_date(tiny, tmp_path):
