@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.segmentation import CROP, KIND, N_CLASSES, PIXEL_MM, build_network
+from mrmyo.segmentation import CROP, KIND, N_CLASSES, PIXEL_MM, build_network, model_hash
+from mrmyo.segmentation_network import has_bfloat16, read_weights
 from mrmyo.training_anatomy import build_library
 from mrmyo.training_images import draw_batch
 from mrmyo.training_maps import fold_of, read_stacks
@@ -25,6 +26,7 @@ from mrmyo.training_scores import score_sections
 __all__ = ["draw_batch", "loss_of", "train"]
 
 CHANNELS = (24, 48, 64, 96, 128, 160)
+SIZES, SHARES = (128, 160, 192), (0.15, 0.55, 0.3)  # pixels; at inference a slice is cut to what its thigh needs
 NAME = "thigh_vnet"
 FOLDS = 5
 
@@ -36,7 +38,15 @@ class _Stream:
         self.library, self.seed, self.batch_size = library, seed, batch_size
 
     def __getitem__(self, step):
-        return draw_batch(self.library, self.seed, step, self.batch_size)
+        return _cut(draw_batch(self.library, self.seed, step, self.batch_size), self.seed, step)
+
+
+def _cut(batch, seed, step):
+    """The middle of the images of a batch, in one of several sizes."""
+    size = np.random.default_rng([seed, step, 1]).choice(SIZES, p=SHARES)
+    low = (CROP - size) // 2
+    middle = slice(low, low + size)
+    return *(part[..., middle, middle] for part in batch[:3]), batch[3]
 
 
 def loss_of(out, labels, tissue, scope):
@@ -71,9 +81,9 @@ def _rate(step, steps, peak):
     return float(peak * 0.5 * (1 + np.cos(np.pi * (step - rise) / (steps - rise))))
 
 
-def train(out, *, label_maps=None, hold_out=None, steps=6000, seed=0, batch_size=16, peak_rate=2e-3, channels=CHANNELS,
-          workers=1, device=None, minutes=None, resume=True, progress=True):
-    """Train a network on random images, from scratch or from where an earlier call stopped.
+def train(out, *, label_maps=None, start=None, hold_out=None, steps=6000, seed=0, batch_size=16, peak_rate=2e-3,
+          channels=CHANNELS, workers=1, device=None, minutes=None, resume=True, progress=True):
+    """Train a network on random images, from scratch, from another model, or from where an earlier call stopped.
 
     Parameters
     ----------
@@ -81,6 +91,8 @@ def train(out, *, label_maps=None, hold_out=None, steps=6000, seed=0, batch_size
         Folder for ``thigh_vnet.safetensors`` with its card ``.json``, ``curve.csv`` and ``checkpoint.pt``.
     label_maps : path, optional
         Folder of label maps (or the .npz made of it); without it the parametric anatomy is all there is.
+    start : path, optional
+        A model file whose weights to begin with; it must have these `channels`.
     hold_out : int, optional
         Leave out this fifth of the persons, 0 to 4, and score the model on their maps when done.
     steps, batch_size : int
@@ -116,8 +128,9 @@ def train(out, *, label_maps=None, hold_out=None, steps=6000, seed=0, batch_size
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate,
-                "channels": list(channels), "label_maps": label_maps is not None, "hold_out": hold_out}
-    state = _begin(out / "checkpoint.pt" if resume else None, settings, device)
+                "channels": list(channels), "label_maps": label_maps is not None, "hold_out": hold_out,
+                "start": None if start is None else model_hash(start)}
+    state = _begin(out / "checkpoint.pt" if resume else None, settings, device, start)
     library, held = _libraries(label_maps, hold_out, seed, progress)
     batches = _batches(library, seed, batch_size, range(state["step"], steps), workers, device)
     _run(out, state, batches, settings, minutes, progress)
@@ -175,16 +188,22 @@ def _batches(library, seed, batch_size, steps, workers, device):
     if device.type == "cpu":
         return DataLoader(_Stream(library, seed, batch_size), batch_size=None, sampler=steps, num_workers=workers)
     there = replace(library, fields=torch.as_tensor(library.fields).to(device))
-    return (draw_batch(there, seed, step, batch_size, device=device) for step in steps)
+    return (_cut(draw_batch(there, seed, step, batch_size, device=device), seed, step) for step in steps)
 
 
-def _begin(checkpoint, settings, device):
-    """Network, averaged weights, optimiser, curve and step: new, or from the checkpoint."""
+def _begin(checkpoint, settings, device, start=None):
+    """Network, averaged weights, optimiser, curve and step: new, with a model's weights, or from the checkpoint."""
     import torch
 
     torch.manual_seed(settings["seed"])
     torch.backends.cudnn.benchmark = True
     network = build_network(channels=settings["channels"], kind=KIND).to(device).train()
+    if start is not None:
+        try:
+            network.load_state_dict(read_weights(start))
+        except RuntimeError as error:
+            raise ValueError(f"The model to start from has other layers than {settings['channels']} asks for; expected "
+                             f"the same channels. Name those of its card. ({error})") from error
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-2, fused=device.type == "cuda")
     state = {"network": network, "optimiser": optimiser, "curve": [], "step": 0,
              "average": {name: value.clone() for name, value in network.state_dict().items()}}
@@ -208,7 +227,9 @@ def _descend(state, batch, rate):
     for group in optimiser.param_groups:
         group["lr"] = rate
     images, labels, tissue, scope = batch
-    with torch.autocast(images.device.type, torch.bfloat16):
+    # a CPU that only imitates bfloat16 is slower with it
+    fast = images.device.type != "cpu" or has_bfloat16()
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
         out = network(images.to(memory_format=torch.channels_last))
     loss = loss_of(out, labels, tissue, scope)
     optimiser.zero_grad(set_to_none=True)
@@ -277,8 +298,9 @@ def main(arguments=None):
     """``python -m mrmyo.training OUT --label-maps FOLDER --steps N --seed S``."""
     parser = argparse.ArgumentParser(prog="mrmyo train", description=train.__doc__.splitlines()[0])
     parser.add_argument("out")
-    for name, kind in (("label-maps", str), ("hold-out", int), ("steps", int), ("seed", int), ("batch-size", int),
-                       ("peak-rate", float), ("workers", int), ("device", str), ("minutes", float)):
+    for name, kind in (("label-maps", str), ("start", str), ("hold-out", int), ("steps", int), ("seed", int),
+                       ("batch-size", int), ("peak-rate", float), ("workers", int), ("device", str),
+                       ("minutes", float)):
         parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
     parser.add_argument("--channels", type=int, nargs="+", default=argparse.SUPPRESS)
     train(**vars(parser.parse_args(arguments)))

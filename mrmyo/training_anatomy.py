@@ -11,21 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
 from scipy.spatial import ConvexHull, Delaunay
 
 from mrmyo.anatomy import MUSCLE, SUBCUTANEOUS, cut_thigh, draw_thigh
-from mrmyo.labels import FEMUR, MUSCLES
+from mrmyo.labels import FEMUR
 from mrmyo.progress import each
+from mrmyo.training_blends import BONE, COMPARTMENT, N_FIELDS, N_MUSCLES, STEP_MM, between
 from mrmyo.training_maps import FIELD_MM, Stack
 from mrmyo.training_negatives import draw_negative
 
 __all__ = ["BONE", "COMPARTMENT", "KINDS", "N_FIELDS", "STEP_MM", "Library", "build_library", "fields_of"]
 
-N_MUSCLES = len(MUSCLES)
-BONE, COMPARTMENT = N_MUSCLES, N_MUSCLES + 1  # positions after the muscles, which lie at their value minus one
-N_FIELDS = N_MUSCLES + 2
-STEP_MM = 2.0
 SIZE = int(FIELD_MM / STEP_MM)
 UNITS_MM = np.array([0.25] * (N_MUSCLES + 1) + [0.5], np.float32)  # of the stored bytes
 BETWEEN_MM = 10.0  # sections are interpolated until they lie nearer than this
@@ -68,24 +66,6 @@ def _muscle_fields(labels):
     masks = np.stack([labels == value for value in range(1, N_MUSCLES + 1)])
     smooth = [ndimage.gaussian_filter(m.astype(np.float32), 0.8) > 0.5 if m.any() else m for m in masks]
     return fields_of(smooth)
-
-
-def _between(below, above, t):
-    """Fields at the share `t` of the way: every muscle glides from place to place and changes its form meanwhile."""
-    out = np.empty_like(below)
-    for a, b, into in zip(below, above, out, strict=True):
-        inside = [field > 0 for field in (a, b)]
-        if not (inside[0].any() or inside[1].any()):
-            into[:] = a
-        elif not inside[0].any():
-            into[:] = b - 2 * (1 - t) * b.max()  # a muscle that ends, ends half-way
-        elif not inside[1].any():
-            into[:] = a - 2 * t * a.max()
-        else:
-            step = np.subtract(*(ndimage.center_of_mass(m) for m in inside[::-1]))
-            a, b = (ndimage.shift(f, s, order=1, mode="nearest") for f, s in ((a, t * step), (b, (t - 1) * step)))
-            into[:] = (1 - t) * a + t * b
-    return out
 
 
 def _hull(points):
@@ -194,7 +174,8 @@ def _sections_of(stack: Stack, seed):
         n = int(np.ceil(gap / BETWEEN_MM)) if gap < 40 else 1
         for t in np.arange(1, n) / max(n, 1):
             here = (1 - t) * level[k] + t * level[k + 1]
-            out.append((_complete(_between(field, fields[k + 1], t), here, reference, rng), here))
+            glided = between(*(torch.from_numpy(f[None]) for f in (field, fields[k + 1])), torch.full((1, 1), t))
+            out.append((_complete(glided[0].numpy(), here, reference, rng), here))
     return [_bytes(field, level) for field, level in out if field is not None]
 
 

@@ -13,12 +13,16 @@ from torch.nn import functional
 
 from mrmyo.labels import MUSCLES
 from mrmyo.segmentation import PIXEL_MM
+from mrmyo.training_anatomy import UNITS_MM
+from mrmyo.training_blends import blend, find_partners
 from mrmyo.training_scenes import SIZE, TISSUES, Dice, draw_scene, grid_mm, place, smooth_noise
 
 __all__ = ["draw_batch", "normalise_batch", "show"]
 
 SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, VESSEL = range(len(TISSUES))
 SHARE = {"map": 0.72, "parametric": 0.16, "negative": 0.12}
+BLENDED = True  # most thighs lie between those of two people
+PHASES = (0.6, 0.23)  # shares of the images whose fat is in phase and opposed; the rest lies between
 
 
 def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, among=None):
@@ -50,14 +54,21 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, amo
     rng = np.random.default_rng([seed, step])
     picked = _pick(library, rng, batch_size) if among is None else rng.choice(among, batch_size)
     order = np.sort(picked)
-    fields = torch.as_tensor(library.fields[order]) if isinstance(library.fields, np.ndarray) else library.fields[
-        torch.as_tensor(order, device=device)]
+    fields = _fields(library, order, device)
     negative = torch.as_tensor(library.kind[order] == 2, device=device)
     dice = Dice(int(rng.integers(2**62)), batch_size, torch.device(device))
     with torch.no_grad():
-        scene = draw_scene(dice, fields.to(device), deform=deform)
+        if deform and BLENDED:
+            fields = blend(dice, fields, _fields(library, find_partners(library, order, rng), device))
+        scene = draw_scene(dice, fields, deform=deform)
         high = torch.as_tensor(library.level[order] > 1.4, device=device) | negative
         return show(dice, scene, negative, high)
+
+
+def _fields(library, order, device):
+    """The fields of some sections, in mm."""
+    fields = library.fields[order if isinstance(library.fields, np.ndarray) else torch.as_tensor(order, device=device)]
+    return torch.as_tensor(fields).to(device).float() * torch.as_tensor(UNITS_MM, device=device)[:, None, None]
 
 
 def _pick(library, rng, n):
@@ -98,7 +109,7 @@ def _signals(dice, scene):
     share = torch.tensor([0.1, 0.95, 0.1, 0.0, 0.92, 0.0, 0.95, 0.0], device=dice.device)
     fats = bright * share * torch.exp(0.08 * dice.normal(len(TISSUES)))
     mode = dice.uniform(0, 1, 1)
-    suppressed, only_fat, any_ = mode < 0.28, (mode >= 0.28) & (mode < 0.41), (mode >= 0.41) & (mode < 0.45)
+    suppressed, only_fat, any_ = mode < 0.32, (mode >= 0.32) & (mode < 0.44), (mode >= 0.44) & (mode < 0.48)
     fats = torch.where(suppressed, fats / bright * u(0, 0.45, 1), fats)
     water = torch.where(only_fat, water * u(0, 0.15, 1), water)
     water = torch.where(any_, torch.exp(0.8 * dice.normal(len(TISSUES))), water)
@@ -195,7 +206,8 @@ def _bias(dice):
 def _acquire(dice, water, fat):
     """The magnitude image: echo phase, coil, resolution, ghosts and wrap, complex noise."""
     mode = dice.uniform(0, 1, 1, 1)
-    phase = torch.where(mode < 0.6, 0.0, torch.where(mode < 0.83, torch.pi, dice.uniform(0, torch.pi, 1, 1)))
+    between = dice.uniform(0, torch.pi, 1, 1)
+    phase = torch.where(mode < PHASES[0], 0.0, torch.where(mode < sum(PHASES), torch.pi, between))
     phase = phase + 0.2 * smooth_noise(dice, 1, 4)[:, 0]
     bias = _bias(dice)
     parts = torch.stack([water + fat * phase.cos(), fat * phase.sin()], 1) * bias[:, None]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mrmyo.labels import MUSCLES
 from mrmyo.segmentation import PIXEL_MM
-from mrmyo.training_anatomy import BONE, COMPARTMENT, UNITS_MM
+from mrmyo.training_anatomy import BONE, COMPARTMENT
 from mrmyo.training_maps import FIELD_MM
 
 __all__ = ["SIZE", "TISSUES", "Dice", "Scene", "draw_scene", "grid_mm", "place", "smooth_noise"]
@@ -94,8 +94,6 @@ def place(dice, *, turn, stretch):
 def _sample(dice, fields, deform):
     """The fields (n, 15, x, y) in mm on the image, and the positions (n, x, y, 2) from the middle of the section."""
     n = dice.n
-    units = torch.as_tensor(UNITS_MM, device=fields.device)[:, None, None]
-    fields = fields.float() * units
     inside = (fields[:, COMPARTMENT] > 0).float()
     half = fields.shape[-1] / 2
     line = (torch.arange(fields.shape[-1], device=fields.device) + 0.5 - half) * (FIELD_MM / fields.shape[-1])
@@ -130,7 +128,7 @@ def draw_scene(dice, fields, *, deform=1.0) -> Scene:
     ----------
     dice : Dice
     fields : torch.Tensor
-        (n, 15, 112, 112) int8, from a `Library`.
+        (n, 15, 112, 112) signed distances in mm.
     deform : float
         0 leaves the anatomy as it is, but for its place.
 
@@ -151,7 +149,9 @@ def draw_scene(dice, fields, *, deform=1.0) -> Scene:
         wasted = dice.chance(dice.uniform(0, 0.9, 1), N_MUSCLES) * dice.uniform(0, 1, N_MUSCLES)
         wasted = wasted * dice.uniform(0, 0.6, 1)
         thinner = dice.uniform(0, 1.5, 1) * dice.chance(0.4, 1) * apart
-        muscles = muscles - (ill * wasted * inradius + thinner)[..., None, None]
+        # people differ in how much of one muscle they have beside the others
+        larger = (dice.uniform(0, 1.4, 1) * dice.normal(N_MUSCLES)).clamp(-0.2 * inradius, 0.3 * inradius)
+        muscles = muscles - (ill * wasted * inradius + thinner - larger)[..., None, None]
     bone = found[:, BONE]
     highest, order = muscles.topk(2, dim=1)
     value, second, name = highest[:, 0], highest[:, 1], order[:, 0]
@@ -264,7 +264,7 @@ def _pattern(dice, ill):
     groups[1] = 1 - groups[0] - groups[2]
     chance = torch.tensor([0.85, 0.4, 0.15], device=dice.device)
     struck = (torch.rand(dice.n, 3, generator=dice.generator, device=dice.device) < chance).float() @ groups
-    kept = struck * ill * dice.chance(0.45, 1) * dice.chance(0.88, N_MUSCLES)
+    kept = struck * ill * dice.chance(0.5, 1) * dice.chance(0.88, N_MUSCLES)
     heavy = dice.uniform(-1.5, 3.2, 1) + dice.uniform(0.2, 1.2, 1) * dice.normal(N_MUSCLES)
     return torch.where(kept > 0, heavy.clamp(-3, 4), -10.0)
 

@@ -12,7 +12,8 @@ from scipy import ndimage
 from mrmyo import training, training_anatomy, training_images, training_scenes
 from mrmyo.labels import MUSCLES
 from mrmyo.segmentation import KIND, build_network, load_model, normalise
-from mrmyo.training_anatomy import BONE, COMPARTMENT, N_FIELDS, UNITS_MM, Library, build_library, fields_of
+from mrmyo.training_anatomy import UNITS_MM, Library, build_library, fields_of
+from mrmyo.training_blends import BONE, COMPARTMENT, N_FIELDS, between, blend, find_partners
 from mrmyo.training_images import draw_batch, normalise_batch
 from mrmyo.training_maps import Stack, fold_of, read_stacks, write_stacks
 from mrmyo.training_negatives import draw_negative
@@ -102,8 +103,8 @@ def test_an_undeformed_scene_shows_the_muscles_where_the_section_has_them(librar
     index = int(np.flatnonzero(library.kind == 1)[0])
     dice = training_scenes.Dice(0, 1, torch.device("cpu"))
     dice.normal = lambda *shape: torch.zeros(1, *shape)  # neither moved nor turned
-    scene = training_scenes.draw_scene(dice, torch.as_tensor(library.fields[[index]]), deform=0.0)
     fields = library.fields[index] * UNITS_MM[:, None, None]
+    scene = training_scenes.draw_scene(dice, torch.as_tensor(fields[None]), deform=0.0)
     area = [((fields[m] > 0).sum() + 0.5 * (fields[m] == 0).sum()) * 4 for m in range(13)]
     found = [int((scene.labels == m + 1).sum()) * 1.25**2 for m in range(13)]
     for a, b in zip(area, found, strict=True):
@@ -121,11 +122,40 @@ def test_fields_are_signed_distances():
 
 def test_between_two_slices_a_muscle_lies_half_way():
     a, b = fields_of([disc(-20, 0, 8), disc(20, 0, 12)])
-    (middle,) = training_anatomy._between(a[None], b[None], 0.5)
+    a, b = (torch.from_numpy(field)[None, None] for field in (a, b))
+    middle = between(a, b, torch.full((1, 1), 0.5))[0, 0].numpy()
     np.testing.assert_allclose(ndimage.center_of_mass(middle > 0), [55.5, 55.5], atol=0.6)
     assert np.sqrt((middle > 0).sum() * 4 / np.pi) == pytest.approx(10, abs=0.8)
-    gone = training_anatomy._between(b[None], np.full_like(b, -31)[None], 0.6)
-    assert not (gone > 0).any()  # a muscle that ends, ends half-way
+    for t, whole in ((0.0, a), (1.0, b)):
+        torch.testing.assert_close(between(a, b, torch.full((1, 1), t)), whole, rtol=0, atol=1e-3)
+    none = torch.full_like(b, -31)
+    for ends in (between(b, none, torch.full((1, 1), 0.6)), between(none, b, torch.full((1, 1), 0.4))):
+        assert not (ends > 0).any()  # a muscle that only one of them has, ends half-way
+    assert (between(none, b, torch.full((1, 1), 0.9)) > 0).any()
+    moved = between(a, b, torch.zeros(1, 1), torch.tensor([[[3.0, -5.0]]]))[0, 0]
+    np.testing.assert_allclose(ndimage.center_of_mass(moved.numpy() > 0), [48.5, 50.5], atol=0.1)
+
+
+def test_blends_are_of_other_people_at_the_same_level():
+    rng = np.random.default_rng(0)
+    kind, stack = np.repeat([0, 1, 2], [40, 10, 10]), np.r_[np.repeat([0, 1, 2, 3], 10), np.full(20, -1)]
+    level = np.r_[np.tile(np.linspace(0, 1.8, 10), 4), rng.uniform(0, 0.1, 20)]
+    library = Library(np.zeros((60, 1)), kind, stack, level)
+    picked = np.arange(60)
+    partners = find_partners(library, picked, rng)
+    assert (partners[kind == 2] == picked[kind == 2]).all()  # what is no thigh is not blended
+    assert (stack[partners[:40]] != stack[:40]).all() and (partners[40:50] != picked[40:50]).all()
+    assert (kind[partners] == kind).all() and np.abs(level[partners] - level).max() < 0.15
+
+
+def test_blended_thighs_are_new_and_whole(library):
+    thighs = torch.as_tensor(library.fields[library.kind == 1] * UNITS_MM[:, None, None])
+    dice = training_scenes.Dice(3, 12, torch.device("cpu"))
+    made = blend(dice, thighs[:12], thighs[12:])
+    assert torch.isfinite(made).all()
+    assert (made[:, COMPARTMENT] >= made[:, :13].amax(1) + 0.69).all()  # no muscle outside the fascia
+    area, before = ((fields[:, :13].amax(1) > 0).float().sum((1, 2)) for fields in (made, thighs[:12]))
+    assert (area > 0.5 * before).all() and (area != before).any()
 
 
 def test_a_map_is_completed_with_femur_fascia_and_adductors():
@@ -220,6 +250,32 @@ def test_a_resumed_training_gives_exactly_the_same_weights(tmp_path, monkeypatch
     assert load_model(whole).card["architecture"]["kind"] == KIND
     with pytest.raises(ValueError, match="was made with"):
         training.train(tmp_path / "broken", **{**options, "seed": 6})
+
+
+def test_a_training_may_start_from_another_model(tmp_path, monkeypatch, library):
+    monkeypatch.setattr(training, "build_library", lambda *_, **__: library)
+    options = {"steps": 1, "batch_size": 2, "workers": 0, "channels": CHANNELS, "progress": False, "device": "cpu"}
+    first = training.train(tmp_path / "first", seed=1, **options)
+    state = training._begin(None, {"seed": 2, "channels": CHANNELS}, torch.device("cpu"), first)
+    for name, value in load_model(first).network.state_dict().items():
+        torch.testing.assert_close(state["network"].state_dict()[name], value)
+    second = training.train(tmp_path / "second", seed=2, start=first, **options)
+    assert load_model(second).card["training"]["start"] == load_model(first).hash
+    with pytest.raises(ValueError, match="was made with"):  # resumed without naming what it started from
+        training.train(tmp_path / "second", seed=2, **options)
+    with pytest.raises(ValueError, match="the same channels"):
+        training.train(tmp_path / "third", seed=2, start=first, **{**options, "channels": (8, 8, 8, 8, 8, 16)})
+
+
+def test_images_are_cut_to_several_sizes_about_their_middle(library):
+    batch = draw_batch(library, 7, 0, 2)
+    sizes = {training._cut(batch, 7, step)[0].shape[-1] for step in range(60)}
+    assert sizes == set(training.SIZES)
+    cuts = (training._cut(batch, 7, step) for step in range(60))
+    images, labels, tissue, scope = next(cut for cut in cuts if cut[0].shape[-1] == 128)
+    torch.testing.assert_close(images, batch[0][..., 32:160, 32:160])
+    torch.testing.assert_close(labels, batch[1][:, 32:160, 32:160])
+    assert tissue.shape == labels.shape and torch.equal(scope, batch[3])
 
 
 def test_the_command_line_trains_with_maps_and_scores_those_held_out(tmp_path, monkeypatch):
