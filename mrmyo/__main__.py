@@ -91,12 +91,20 @@ def _parser():
     reproduce.add_argument("--keep-dicom", action="store_true")
     reproduce.add_argument("--no-notebooks", action="store_true")
 
-    train = add("train", _train, "train the segmentation model from scratch on synthetic anatomy; resumable")
-    train.add_argument("out", type=Path)
-    train.add_argument("--steps", type=int, default=None)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--label-maps", type=Path, default=None, help="public label maps; without: parametric anatomy")
-    train.add_argument("--minutes", type=float, default=None, help="stop after this time; call again to go on")
+    train = add("train", _train, "train the segmentation model on synthetic images, from scratch; resumable")
+    train.add_argument("out", type=Path, help="folder for the model, its card, its curve and the checkpoint")
+    for name, kind, text in (
+        ("label-maps", Path, "folder of public label maps; without: the parametric anatomy alone"),
+        ("start", Path, "a model to begin with, in place of random weights"),
+        ("steps", int, "length of the training"), ("batch-size", int, "images a step"),
+        ("seed", int, "images and initial weights follow from it"),
+        ("peak-rate", float, "the highest learning rate"), ("channels", int, "width of every resolution"),
+        ("hold-out", int, "leave out this fifth of the persons, 0 to 4, and score the model on them"),
+        ("device", str, "cpu or cuda (default: a GPU where there is one)"),
+        ("minutes", float, "stop after this time; the same command goes on"),
+    ):
+        train.add_argument(f"--{name}", type=kind, nargs="+" if name == "channels" else None, help=text,
+                           default=argparse.SUPPRESS)
     return parser
 
 
@@ -255,11 +263,16 @@ def _reproduce(arguments):
 
 
 def _train(arguments):
+    import matplotlib
+    import pandas as pd
+
+    from mrmyo.figures import training_curve
     from mrmyo.training import train
 
-    options = {} if arguments.steps is None else {"steps": arguments.steps}
-    options |= {"label_maps": arguments.label_maps, "minutes": arguments.minutes}
-    print(f"The model is {train(arguments.out, seed=arguments.seed, **options)}.")
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "out")}
+    print(f"The model is {train(arguments.out, **given)}.")
+    matplotlib.use("agg")
+    training_curve(pd.read_csv(arguments.out / "curve.csv")).figure.savefig(arguments.out / "curve.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ to the very same weights. On a GPU images are drawn there too; on the CPU worker
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
@@ -292,19 +291,3 @@ def _replace(path, content):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
-
-
-def main(arguments=None):
-    """``python -m mrmyo.training OUT --label-maps FOLDER --steps N --seed S``."""
-    parser = argparse.ArgumentParser(prog="mrmyo train", description=train.__doc__.splitlines()[0])
-    parser.add_argument("out")
-    for name, kind in (("label-maps", str), ("start", str), ("hold-out", int), ("steps", int), ("seed", int),
-                       ("batch-size", int), ("peak-rate", float), ("workers", int), ("device", str),
-                       ("minutes", float)):
-        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
-    parser.add_argument("--channels", type=int, nargs="+", default=argparse.SUPPRESS)
-    train(**vars(parser.parse_args(arguments)))
-
-
-if __name__ == "__main__":
-    main()

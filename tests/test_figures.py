@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from mrmyo import figures
@@ -240,3 +241,13 @@ def test_real_thighs_have_gracilis_medial_on_both_sides(real_data):
         inner, outer = (np.abs(w[side(w[:, 1], 256), 1] - 256).mean() for w in (gracilis, lateralis))
         assert inner < outer
     assert gracilis[:, 0].mean() < lateralis[:, 0].mean()  # and further back, so lower in the picture
+
+
+def test_the_curve_of_a_training_shows_every_step_and_the_rate():
+    table = pd.DataFrame({"step": range(100), "learning_rate": np.linspace(1e-3, 0, 100)})
+    table["loss"] = 2 - 0.01 * table.step
+    ax = figures.training_curve(table)
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), table[["step", "loss"]])
+    assert 1 < ax.lines[1].get_ydata()[-1] < 1.05 and "1.0" in ax.get_legend().get_texts()[0].get_text()
+    (rate,) = [other for other in ax.figure.axes if other is not ax]
+    np.testing.assert_array_equal(rate.lines[0].get_ydata(), table.learning_rate)

@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from mrmyo import training, training_anatomy, training_images, training_scenes
+from mrmyo.__main__ import main
 from mrmyo.labels import MUSCLES
 from mrmyo.segmentation import KIND, build_network, load_model, normalise
 from mrmyo.training_anatomy import UNITS_MM, Library, build_library, fields_of
@@ -285,8 +286,9 @@ def test_the_command_line_trains_with_maps_and_scores_those_held_out(tmp_path, m
     names = [f"THIGH_00{i}_0001/L" for i in range(5)]
     stack = drawn_stack()
     maps = write_stacks([Stack(name, stack.labels, stack.z_mm, stack.level) for name in names], tmp_path / "maps.npz")
-    training.main([str(tmp_path / "out"), "--label-maps", str(maps), "--hold-out", "1", "--steps", "1", "--batch-size",
-                   "2", "--workers", "0", "--device", "cpu", "--channels", *map(str, CHANNELS)])
+    assert main(["train", str(tmp_path / "out"), "--label-maps", str(maps), "--hold-out", "1", "--steps", "1",
+                 "--batch-size", "2", "--device", "cpu", "--channels", *map(str, CHANNELS)]) == 0
+    assert (tmp_path / "out" / "curve.png").read_bytes()[:4] == b"\x89PNG"
     card = load_model(tmp_path / "out" / "thigh_vnet.safetensors").card
     assert "Apache" in card["data"] and 0 <= next(iter(card["scores"].values()))["mean_of_11"] <= 1
 

@@ -7,6 +7,7 @@ are in radiological display: the patient's left is on the right of the picture, 
 from __future__ import annotations
 
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
+from mrmyo.figures.curves import training_curve
 from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
 from mrmyo.figures.widgets import browse, turn
@@ -24,5 +25,6 @@ __all__ = [
     "overlay",
     "roc_curve",
     "t2_map",
+    "training_curve",
     "turn",
 ]
