@@ -287,7 +287,7 @@ def _check_t2(t2, entries, masks):
     counted = [np.isin(mask, [v for entry in entries for v in entry[name]])
                for mask, name in zip(masks, ("ours", "theirs"), strict=True)]
     values = np.asarray(t2.array[counted[0] | counted[1]], float)
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         raise EvaluationError(
             f"The T2 map holds no number in the {values.size} voxels of the masks; expected T2 in ms, NaN only where "
             "the fit failed. Is it the map of these masks?"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from mrmyo.evaluation import EvaluationError, evaluate, slice_scores
-from mrmyo.evaluation_summary import agreement, summarise
+from mrmyo.evaluation_summary import limits_of_agreement, summarise
 from mrmyo.evaluation_values import convert, read_values
 from mrmyo.files import replacing
 from mrmyo.measure import WHOLE_MUSCLE
@@ -84,7 +84,7 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
         many = f"{len(trouble)} of {len(cases)} cases cannot be evaluated, and nothing was written. "
         raise EvaluationError((many if len(cases) > 1 else "") + " ".join(trouble))
     rows, scores = pd.concat(tables, ignore_index=True), pd.concat(scores, ignore_index=True)
-    summary, limits = summarise(rows), agreement(rows)
+    summary, limits = summarise(rows), limits_of_agreement(rows)
     synthetic = any(signs) if synthetic is None else synthetic
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

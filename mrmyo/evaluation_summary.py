@@ -7,7 +7,7 @@ import numpy as np
 from mrmyo.evaluation import EvaluationError
 from mrmyo.measure import WHOLE_MUSCLE
 
-__all__ = ["MEAN_OF_MUSCLES", "agreement", "by_subject", "summarise"]
+__all__ = ["MEAN_OF_MUSCLES", "by_subject", "limits_of_agreement", "summarise"]
 
 MEAN_OF_MUSCLES = "mean of muscles"
 MEAN_OF_SIDES = "mean of sides"
@@ -126,7 +126,7 @@ def _statistics(values, n_rows, n_boot, seed):
             "mean_absolute": absolute, "note": notes}
 
 
-def agreement(rows, *, level: str = "all"):
+def limits_of_agreement(rows, *, level: str = "all"):
     """Bias and limits of agreement of volume and T2 with the reference, per muscle, one pair per subject.
 
     Parameters

@@ -6,6 +6,7 @@ import numpy as np
 
 from mrmyo.figures.pictures import _draw_labels, _extent, _name_colours, _orient, _picture, _ready, _title, _window
 from mrmyo.figures.style import COLOURS, FigureError, axis_name, finish, new_axes
+from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume
 
 __all__ = ["level_map", "mask_pair", "muscle_strip"]
@@ -152,7 +153,7 @@ def level_map(summary, *, value="dice", ax=None, synthetic=False):
 
 def mask_pair(image: Volume | None, labels: Volume, reference: Volume, *, slice_index=None, ax=None, alpha=0.5,
               legend=False, title=None, synthetic=False):
-    """One axial slice with a mask in the fixed colours of the muscles, and the reference as white lines.
+    """One axial slice with the muscles of a mask in the fixed colours of the muscles, and the reference as white lines.
 
     Parameters
     ----------
@@ -182,7 +183,8 @@ def mask_pair(image: Volume | None, labels: Volume, reference: Volume, *, slice_
     parts = [in_axis_order_of(volume, reference) for volume in (labels, image) if volume is not None]
     for volume in parts:
         _, _, slice_index = _ready(volume, reference, slice_index)  # refuses other grids
-    labels = parts[0]
+    labels, reference = (volume.with_array(np.where(is_muscle(volume.array), volume.array, 0))
+                         for volume in (parts[0], reference))
     frame = {"extent": _extent(reference), "origin": "lower", "interpolation": "nearest"}
     ax = new_axes(ax, height=2.4)
     if image is None:
