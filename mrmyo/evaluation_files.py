@@ -27,6 +27,8 @@ CHARTS = {
     "t2": ("delta_t2_ms", "T2 under the mask less T2 under the reference. Dashed: ±0.7 ms."),
 }
 
+PICTURES = (*CHARTS, "levels", "masks_best", "masks_worst")
+
 
 def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, reference_values=None, n_levels: int = 3,
                    count_unnamed: bool = False, synthetic: bool | None = None, progress: bool = True):
@@ -115,8 +117,7 @@ def _cases(given):
         rest = [role for role in given if role not in folders]
         raise EvaluationError(f"Found folders of {', '.join(folders)} but a file for {', '.join(rest)}; expected "
                               "folders of equally named files for all.")
-    files = {role: {_stem(file): file for file in sorted(path.iterdir()) if _stem(file)}
-             for role, path in given.items()}
+    files = {role: _by_name(path, role) for role, path in given.items()}
     if not files["labels"]:
         raise EvaluationError("Found no .nii or .nii.gz file in the folder of labels; expected one for each case.")
     names = set(files["labels"])
@@ -128,6 +129,18 @@ def _cases(given):
                 "missing from the score."
             )
     return {name: {role: files[role][name] for role in files} for name in sorted(names)}
+
+
+def _by_name(folder, role):
+    """{name without ending: file}; hidden files, which systems and viewers leave behind, are no cases."""
+    found = {}
+    for file in sorted(folder.iterdir()):
+        name = None if file.name.startswith(".") else _stem(file)
+        if name in found:
+            raise EvaluationError(f"The folder of {role} holds {found[name].name} and {file.name}; expected one of them.")
+        if name:
+            found[name] = file
+    return found
 
 
 def _read(files, values):
@@ -159,6 +172,8 @@ def _write_page(out, rows, summary, limits, scores, cases, values, synthetic, op
     from mrmyo.figures.pages import table_html, write_page
     from mrmyo.provenance import record
 
+    for name in PICTURES:  # those of an earlier run with other options are not of this one
+        (out / f"{name}.png").unlink(missing_ok=True)
     n = rows.subject.nunique()
     counted = int(rows[rows.muscle == WHOLE_MUSCLE].n_muscles.max())
     body = [f"<p>{n} {'case' if n == 1 else 'cases'}. Whole muscle is the union of the {counted} muscles that count; "
