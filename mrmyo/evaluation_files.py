@@ -137,7 +137,7 @@ def _by_name(folder, role):
     for file in sorted(folder.iterdir()):
         name = None if file.name.startswith(".") else _stem(file)
         if name in found:
-            raise EvaluationError(f"The folder of {role} holds {found[name].name} and {file.name}; expected one of them.")
+            raise EvaluationError(f"The folder of {role} holds {found[name].name} and {file.name}; expected one.")
         if name:
             found[name] = file
     return found
