@@ -20,13 +20,16 @@ ENDINGS = (".nii.gz", ".nii")
 SYNTHETIC_MANUFACTURER = "mrmyo synthetic scanner"  # as mrmyo.simulation signs what it makes
 GOALS = {"delta_t2_ms": (-0.7, 0.7)}  # of the project, per muscle
 CHARTS = {
-    "dice": ("dice", "Overlap with the reference, a point per case and side."),
+    "dice": ("dice", "Overlap with the reference: a point per case and side, the mean over cases in black."),
     "surface_distance": ("hd95_in_plane_mm", "95th percentile of the distances between the outlines in each slice, "
                          "mean over slices. Where one mask has nothing there is no distance, and no point."),
     "volume": ("volume_error_percent", "Volume of the mask less that of the reference, in percent of the reference."),
     "t2": ("delta_t2_ms", "T2 under the mask less T2 under the reference. Dashed: ±0.7 ms."),
 }
 
+HEADS = {"dice": "Dice", "hd95_mm": "HD95, 3-D (mm)", "surface_distance_mm": "mean distance, 3-D (mm)",
+         "hd95_in_plane_mm": "HD95 in plane (mm)", "surface_distance_in_plane_mm": "mean distance in plane (mm)",
+         "volume_error_ml": "volume error (ml)", "volume_error_percent": "volume error (%)", "delta_t2_ms": "ΔT2 (ms)"}
 PICTURES = (*CHARTS, "levels", "masks_best", "masks_worst")
 
 
@@ -179,9 +182,10 @@ def _write_page(out, rows, summary, limits, scores, cases, values, synthetic, op
     body = [f"<p>{n} {'case' if n == 1 else 'cases'}. Whole muscle is the union of the {counted} muscles that count; "
             "what the reference does not name counts as no muscle"
             f"{' (here it does count, as asked)' if options['count_unnamed'] else ''}. Surfaces are the outermost "
-            "voxels of a mask, distances run between their centres.</p>"]
+            "voxels of a mask, distances run between their centres. <code>table.csv</code> has every case, side and "
+            "level.</p>"]
     with matplotlib.rc_context({"backend": "agg"}):
-        body += ["<h2>By muscle</h2>", table_html(_shown(summary), digits=3)]
+        body += ["<h2>By muscle</h2>", table_html(_shown(rows, summary), digits=3)]
         body += [f"<p>{html.escape(note)}.</p>" for note in sorted(set(summary.note) - {""})]
         body += _charts(out, rows, summary, synthetic)
         if len(limits) and (whole := limits[(limits.muscle == WHOLE_MUSCLE) & (limits.side == "both")]).size:
@@ -195,13 +199,18 @@ def _write_page(out, rows, summary, limits, scores, cases, values, synthetic, op
                synthetic=synthetic)
 
 
-def _shown(summary):
-    """Means over all levels, a row per muscle and a column per measure."""
+def _shown(rows, summary):
+    """Means over subjects of all slices, a row per muscle and a column per measure; and how many slices were missed."""
     part = summary[summary.level == "all"]
-    keys = ["muscle", "side"]
-    wide = part.pivot(index=keys, columns="measure", values="mean")[list(dict.fromkeys(part.measure))]
+    wide = part.pivot(index=["muscle", "side"], columns="measure", values="mean")[list(dict.fromkeys(part.measure))]
     order = list(dict.fromkeys(zip(part.muscle, part.side, strict=True)))
-    return wide.loc[order].reset_index()
+    wide = wide.loc[order].reset_index().rename(columns=HEADS)
+    part = rows[rows.level == "all"]
+    for i, (muscle, side) in enumerate(order):
+        own = part[(part.muscle == muscle) & ((part.side == "both") == (side == "both"))]
+        if len(own):
+            wide.loc[i, "slices missed"] = f"{own.n_missed_slices.sum()} of {own.n_slices.sum()}"
+    return wide
 
 
 def _save(figure, path):

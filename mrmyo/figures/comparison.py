@@ -80,6 +80,7 @@ def muscle_strip(rows, *, value="dice", level="all", summary=None, goal=None, ax
         ax.set_xlim(left=0)
     if value == "dice":
         ax.set_xlim(max(0.0, np.floor(10 * shown[value].min() - 0.5) / 10), 1.0)
+    ax.locator_params(axis="x", nbins=6)
     missing = int(shown[value].isna().sum())
     n = shown.subject.nunique() if "subject" in shown else 1
     ax.set_yticks(range(len(names)), ["whole" if name == "ALL" else name for name in names])
