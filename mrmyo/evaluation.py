@@ -37,7 +37,8 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
         Into how many bands of equal height the slices that the reference covers are divided, from distal to proximal.
         Three are called 'distal', 'middle' and 'proximal', others '1 of 5' and so on; 1 for none.
     count_unnamed : bool
-        Whether muscle that `labels` names and the reference does not counts as muscle in 'whole muscle'.
+        Whether muscle that `labels` names and the reference does not counts as muscle in 'whole muscle'. Has no part
+        where `only` is given.
 
     Returns
     -------
@@ -68,8 +69,7 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
     EvaluationError
         When the reference has no muscle, `only` names none that it has or one that there is not, or `t2` is in
         seconds, holds no number within the masks, or zeros where NaN is expected.
-    ValueError
-        When a mask holds a value that the table does not.
+        Also when a mask holds a value that the table does not.
 
     Notes
     -----
@@ -98,6 +98,8 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
     rows = []
     for entry in entries:
         pair = [np.isin(mask, entry[name]) for mask, name in zip(masks, ("ours", "theirs"), strict=True)]
+        near = _box(pair[0] | pair[1])
+        pair = [part[near] for part in pair]
         far = [surface_distances(*pair, reference.affine, in_plane=in_plane) for in_plane in (False, True)]
         for level, chosen in levels.items():
             here = [part[..., chosen] for part in pair]
@@ -107,7 +109,7 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
             row = {"side": entry["side"], "muscle": entry["muscle"], "abbreviation": entry["abbreviation"],
                    "level": level, "z_low_mm": z_mm[first], "z_high_mm": z_mm[last], "n_muscles": entry["n_muscles"]}
             rows.append(row | _overlap(here) | _distances(far, chosen, here) | _volumes(here, voxel_ml)
-                        | (_t2(here, t2.array[..., chosen]) if t2 is not None else {}))
+                        | (_t2(here, t2.array[near][..., chosen]) if t2 is not None else {}))
     return pd.DataFrame(rows)
 
 
@@ -220,6 +222,15 @@ def _entries(masks, only, count_unnamed):
         entries.append({"side": side, "muscle": WHOLE_MUSCLE, "abbreviation": "ALL",
                         "n_muscles": len(muscles) if count_unnamed else len(named), "ours": ours, "theirs": theirs})
     return entries
+
+
+def _box(mask):
+    """The columns and rows that hold a mask, with one more on each side, so that its surface stays what it is."""
+    spans = []
+    for axes in ((1, 2), (0, 2)):
+        found = np.flatnonzero(mask.any(axes))
+        spans.append(slice(max(found[0] - 1, 0), found[-1] + 2) if found.size else slice(0, 0))
+    return tuple(spans)
 
 
 def _levels(covered, n_levels):
