@@ -43,7 +43,7 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
         Two NIfTI files, or two folders of equally named ones (a cohort). A case is called as its file.
     out : path
         A folder for ``table.csv`` (the rows of `mrmyo.evaluate`), ``summary.csv``, ``agreement.csv``, the figures as
-        PNG, and ``evaluation.html``, which holds all of it.
+        PNG, and ``evaluation.html``, which holds the means and the figures.
     t2, image : path, optional
         T2 maps (whose sidecar says the unit) and images to draw on: files or folders like the labels.
     only, n_levels, count_unnamed
