@@ -15,6 +15,7 @@ _HOME = {
     "Volume": "volume",
     "T2Maps": "t2",
     "align": "registration",
+    "evaluate": "evaluation",
     "fit_t2": "t2",
     "label_table": "labels",
     "load_cohort": "cohort",

@@ -80,6 +80,21 @@ def _parser():
     t2.add_argument("out", type=Path, help="the map to write (.nii.gz, in seconds as BIDS has it)")
     t2.add_argument("--echo-times", help="in ms, separated by commas, where the file does not tell them")
 
+    evaluate = add("evaluate", _evaluate, "compare label maps with a reference: overlap, distances, volume, T2")
+    evaluate.add_argument("labels", type=Path, help="a label map (NIfTI), or a folder of them")
+    evaluate.add_argument("reference", type=Path, help="the reference on its grid, or a folder of equally named ones")
+    evaluate.add_argument("--out", type=Path, required=True, help="a folder for tables, figures and evaluation.html")
+    evaluate.add_argument("--t2", type=Path, help="T2 map(s) on the same grid, with a sidecar that says the unit")
+    evaluate.add_argument("--image", type=Path, help="image(s) on the same grid, to draw the masks on")
+    evaluate.add_argument("--only", help="abbreviations of muscles, separated by commas, such as VL,VM")
+    evaluate.add_argument("--reference-values", help="other people's label values: a TOML or CSV file of theirs and "
+                          "ours, or thigh11 for the public maps of eleven muscles")
+    evaluate.add_argument("--levels", type=int, default=3, help="bands from distal to proximal (default: 3)")
+    evaluate.add_argument("--count-unnamed", action="store_true", help="muscle that the reference does not name counts "
+                          "as whole muscle")
+    evaluate.add_argument("--synthetic", action="store_true", help="say on every figure that the data are synthetic "
+                          "(said anyway where a sidecar tells)")
+
     simulate = add("simulate", _simulate, "write synthetic studies (OUT/studies) and their truth (OUT/truth)")
     simulate.add_argument("out", type=Path)
     simulate.add_argument("--subjects", type=int, default=74)
@@ -235,6 +250,23 @@ def _check_output(out, image):
         raise ValueError(f"Cannot write {out.name}: expected a name that ends in .nii or .nii.gz.")
     if out.resolve() == image.resolve():
         raise ValueError(f"The output {out.name} is the input itself, which would be lost. Give another name.")
+
+
+def _evaluate(arguments):
+    from mrmyo.evaluation_files import evaluate_files
+
+    only = [part.strip().upper() for part in arguments.only.split(",")] if arguments.only else None
+    _, summary = evaluate_files(
+        arguments.labels, arguments.reference, arguments.out, t2=arguments.t2, image=arguments.image, only=only,
+        reference_values=arguments.reference_values, n_levels=arguments.levels, count_unnamed=arguments.count_unnamed,
+        synthetic=arguments.synthetic or None)
+    table = summary[(summary.level == "all") & summary.measure.isin(
+        ["dice", "hd95_in_plane_mm", "volume_error_percent", "delta_t2_ms"])]
+    wide = table.pivot(index=["muscle", "side"], columns="measure", values="mean")[list(table.measure.unique())]
+    print(wide.loc[list(dict.fromkeys(zip(table.muscle, table.side, strict=True)))].reset_index().to_string(
+        index=False, float_format="%.3f"))
+    print(f"\nMeans of {table.n.max()} case(s). Everything is in {arguments.out}; look at "
+          f"{arguments.out / 'evaluation.html'}. Research use only.")
 
 
 def _simulate(arguments):

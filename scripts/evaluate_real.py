@@ -20,52 +20,38 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from scipy import ndimage
 
+from mrmyo import evaluate, read_nifti
+from mrmyo.evaluation_values import BUILT_IN, convert
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
+from mrmyo.measure import WHOLE_MUSCLE
 from mrmyo.segmentation import SegmentationError, load_model, segment
 from mrmyo.volume import Volume
 
-TO_MRMYO = np.array([0, 5, 4, 1, 3, 2, 7, 6, 11, 10, 9, 12])  # position: value in the public maps
-NAMED = [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+NAMED = [row[1] for row in MUSCLES if row[1] in BUILT_IN["thigh11"].values()]
 RANGES = {"mid-thigh": range(3, 10), "all": range(0, 16)}
 
 
 def read(folder):
-    """{contrast: Volume} and the reference in values of `mrmyo.label_table`."""
-    water, fat, labels = (nibabel.load(folder / f"{name}.nii.gz") for name in ("water", "fat", "labels_machine"))
-    w, f = (np.asarray(image.dataobj, np.float32) for image in (water, fat))
+    """{contrast: Volume}, and the reference in values of `mrmyo.label_table`."""
+    water, fat = (read_nifti(folder / f"{name}.nii.gz") for name in ("water", "fat"))
+    w, f = (volume.array.astype(np.float32) for volume in (water, fat))
     contrasts = {"water": w, "fat": f, "water + fat": w + f, "opposed": np.abs(w - f)}
-    volumes = {name: Volume(array, water.affine) for name, array in contrasts.items()}
-    reference = TO_MRMYO[np.asarray(labels.dataobj).astype(int)]
-    x = (np.indices(reference.shape, dtype=np.float32) * water.affine[0, :3, None, None, None]).sum(0)
-    right = x > x[reference > 0].mean()  # RAS+: the patient's right has the greater x
-    return volumes, np.where((reference > 0) & right, reference + RIGHT_OFFSET, reference)
+    reference = convert(read_nifti(folder / "labels_machine.nii.gz"), BUILT_IN["thigh11"])
+    return {name: water.with_array(array) for name, array in contrasts.items()}, reference
 
 
-def dice(a, b):
-    """Overlap of two masks; NaN where both are empty."""
-    total = a.sum() + b.sum()
-    return 2 * (a & b).sum() / total if total else np.nan
-
-
-def hd95(a, b, spacing):
-    """95th percentile of the distances between the outlines of two 2-D masks, both ways, in mm."""
-    edges = [m & ~ndimage.binary_erosion(m) for m in (a, b)]
-    far = [ndimage.distance_transform_edt(~e, sampling=spacing) for e in edges]
-    return float(np.percentile(np.concatenate([far[1][edges[0]], far[0][edges[1]]]), 95))
-
-
-def score(found, reference, slices, spacing):
+def score(found, reference, slices):
     """Dice by muscle, whole muscle of the eleven, and the mean in-plane HD95."""
-    found, reference = found[..., slices], reference[..., slices]
-    sides = (0, RIGHT_OFFSET)
-    rows = {MUSCLES[v - 1][1]: np.nanmean([dice(found == v + s, reference == v + s) for s in sides]) for v in NAMED}
-    values = [v + s for v in NAMED for s in sides]
-    far = [hd95(found[..., k] == v, reference[..., k] == v, spacing) for v in values for k in range(found.shape[2])
-           if (found[..., k] == v).any() and (reference[..., k] == v).any()]
-    return rows | {"mean": np.mean(list(rows.values())), "worst": min(rows.values()),
-                   "whole": dice(np.isin(found, values), reference > 0), "HD95": float(np.mean(far))}
+    parts = [volume.with_array(volume.array[..., slices]) for volume in (found, reference)]
+    rows = evaluate(*parts, only=NAMED, n_levels=1)
+    muscles = rows[rows.muscle != WHOLE_MUSCLE]
+    by_name = muscles.groupby("abbreviation").dice.mean()
+    dice = {name: by_name[name] for name in NAMED}
+    n_both = muscles.n_slices - muscles.n_missed_slices
+    far = (muscles.hd95_in_plane_mm * n_both).sum() / n_both.sum()  # every slice of every muscle counts once
+    return dice | {"mean": np.mean(list(dice.values())), "worst": min(dice.values()),
+                   "whole": rows[(rows.muscle == WHOLE_MUSCLE) & (rows.side == "both")].dice.item(), "HD95": far}
 
 
 def draw(volume, found, reference, path):
@@ -130,7 +116,7 @@ def held_out(model, label_maps, fifth):
     left = [s for s, fold in zip(stacks, fold_of(stacks, FOLDS), strict=True) if fold == fifth]
     library = build_library(left, parametric=0, negatives=0, progress=False)
     scores = score_sections(model.network, library, n=256)
-    row = {name: scores["muscle_dice"][name] for name in (MUSCLES[v - 1][1] for v in NAMED)}
+    row = {name: scores["muscle_dice"][name] for name in NAMED}
     row |= {"mean": scores["mean_of_11"], "worst": scores["worst"], "whole": scores["whole_muscle"], "HD95": np.nan}
     print(f"{'maps held out, fifth ' + str(fifth):24s}" + "".join(f"{value:7.2f}" for value in row.values()))
 
@@ -147,16 +133,17 @@ def main():
     volumes, reference = read(options.real / "thigh_dixon")
     model = load_model(options.model)
     print(f"model {model.hash}")
-    head = [*(MUSCLES[v - 1][1] for v in NAMED), "mean", "worst", "whole", "HD95"]
+    head = [*NAMED, "mean", "worst", "whole", "HD95"]
     print(f"{'':24s}" + "".join(f"{h:>7s}" for h in head))
     for contrast, volume in volumes.items():
-        found = segment(volume, model, progress=False).array.astype(int)
+        found = segment(volume, model, progress=False)
         for name, slices in RANGES.items():
-            row = score(found, reference, list(slices), volume.spacing_mm[:2])
+            row = score(found, reference, list(slices))
             print(f"{contrast + ', ' + name:24s}" + "".join(f"{row[h]:7.2f}" for h in head), flush=True)
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
-            draw(volume, found, reference, options.pictures / f"{contrast.replace(' + ', '_')}.png")
+            picture = options.pictures / f"{contrast.replace(' + ', '_')}.png"
+            draw(volume, found.array.astype(int), reference.array, picture)
     scope(model, options.real, options.pictures)
     if options.hold_out is not None:
         held_out(model, options.label_maps, options.hold_out)

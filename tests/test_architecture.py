@@ -41,15 +41,16 @@ MAY_IMPORT = {
     "paper": "stats",
     "cohort": "paper stats",
     "figures": "files volume labels stats",
+    "evaluation": "files volume labels nifti measure stats figures provenance progress",
     "study": "files volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration "
     "measure stats figures bids",
     "bids": "files volume labels nifti provenance",
     "overview": "files volume dicom study labels settings",
-    "validation": "volume labels nifti t2 measure",
+    "validation": "volume labels nifti t2 measure evaluation",
 }
 MAY_IMPORT["report"] = f"study paper cohort validation {MAY_IMPORT['study']}"
 MAY_IMPORT["reproduction"] = f"report simulation {MAY_IMPORT['report']}"
-MAY_IMPORT["__main__"] = f"reproduction training overview {MAY_IMPORT['reproduction']}"
+MAY_IMPORT["__main__"] = f"reproduction training overview evaluation {MAY_IMPORT['reproduction']}"
 KNOW_THE_TRUTH = {"anatomy", "scanner", "simulation", "validation", "cohort", "paper"}
 
 

@@ -14,7 +14,7 @@ from mrmyo.epg import mono_signal
 from mrmyo.nifti import read_t2map
 
 
-@pytest.mark.parametrize("command", ["run", "cohort", "segment", "t2", "simulate", "reproduce", "train"])
+@pytest.mark.parametrize("command", ["run", "cohort", "segment", "t2", "evaluate", "simulate", "reproduce", "train"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

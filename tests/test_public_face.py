@@ -20,6 +20,7 @@ SIGNATURES = {
     "align": "(labels, *, moving, fixed, refine)",
     "fit_t2": "(signal, echo_times_ms, *, model='mono', sigma=None, fat_fraction=None, b1=None, mask=None)",
     "t2_by_muscle": "(maps, labels)",
+    "evaluate": "(labels, reference, *, t2=None, only=None, n_levels=3)",
     "process_study": "(folder, out_dir, labels=None)",
     "process_cohort": "(folders, out_dir, *, n_jobs=-1)",
     "load_cohort": "()",

@@ -7,6 +7,7 @@ are in radiological display: the patient's left is on the right of the picture, 
 from __future__ import annotations
 
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
+from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
 from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
@@ -21,7 +22,10 @@ __all__ = [
     "error_parts",
     "group_strip",
     "label_colours",
+    "level_map",
+    "mask_pair",
     "montage",
+    "muscle_strip",
     "overlay",
     "roc_curve",
     "t2_map",
