@@ -110,6 +110,7 @@ def _parser():
     train.add_argument("out", type=Path, help="folder for the model, its card, its curve and the checkpoint")
     for name, kind, text in (
         ("label-maps", Path, "folder of public label maps; without: the parametric anatomy alone"),
+        ("leave-out", str, "persons of the maps on whom not to train, such as THIGH_061"),
         ("start", Path, "a model to begin with, in place of random weights"),
         ("steps", int, "length of the training"), ("batch-size", int, "images a step"),
         ("seed", int, "images and initial weights follow from it"),
@@ -118,7 +119,7 @@ def _parser():
         ("device", str, "cpu or cuda (default: a GPU where there is one)"),
         ("minutes", float, "stop after this time; the same command goes on"),
     ):
-        train.add_argument(f"--{name}", type=kind, nargs="+" if name == "channels" else None, help=text,
+        train.add_argument(f"--{name}", type=kind, nargs="+" if name in ("channels", "leave-out") else None, help=text,
                            default=argparse.SUPPRESS)
     return parser
 

@@ -80,8 +80,8 @@ def _rate(step, steps, peak):
     return float(peak * 0.5 * (1 + np.cos(np.pi * (step - rise) / (steps - rise))))
 
 
-def train(out, *, label_maps=None, start=None, hold_out=None, steps=6000, seed=0, batch_size=16, peak_rate=2e-3,
-          channels=CHANNELS, workers=1, device=None, minutes=None, resume=True, progress=True):
+def train(out, *, label_maps=None, leave_out=(), start=None, hold_out=None, steps=6000, seed=0, batch_size=16,
+          peak_rate=2e-3, channels=CHANNELS, workers=1, device=None, minutes=None, resume=True, progress=True):
     """Train a network on random images, from scratch, from another model, or from where an earlier call stopped.
 
     Parameters
@@ -90,6 +90,8 @@ def train(out, *, label_maps=None, start=None, hold_out=None, steps=6000, seed=0
         Folder for ``thigh_vnet.safetensors`` with its card ``.json``, ``curve.csv`` and ``checkpoint.pt``.
     label_maps : path, optional
         Folder of label maps (or the .npz made of it); without it the parametric anatomy is all there is.
+    leave_out : sequence of str
+        Persons of the maps (``THIGH_061``) on whom not to train, such as one whose image the model will be scored on.
     start : path, optional
         A model file whose weights to begin with; it must have these `channels`.
     hold_out : int, optional
@@ -128,9 +130,9 @@ def train(out, *, label_maps=None, start=None, hold_out=None, steps=6000, seed=0
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate,
                 "channels": list(channels), "label_maps": label_maps is not None, "hold_out": hold_out,
-                "start": None if start is None else model_hash(start)}
+                "leave_out": sorted(leave_out), "start": None if start is None else model_hash(start)}
     state = _begin(out / "checkpoint.pt" if resume else None, settings, device, start)
-    library, held = _libraries(label_maps, hold_out, seed, progress)
+    library, held = _libraries(label_maps, leave_out, hold_out, seed, progress)
     batches = _batches(library, seed, batch_size, range(state["step"], steps), workers, device)
     _run(out, state, batches, settings, minutes, progress)
     scores = {}
@@ -168,9 +170,14 @@ def _run(out, state, batches, settings, minutes, progress):
     bar.close()
 
 
-def _libraries(label_maps, hold_out, seed, progress):
+def _libraries(label_maps, leave_out, hold_out, seed, progress):
     """The sections to train on, and those held out (or None)."""
     stacks = [] if label_maps is None else read_stacks(label_maps)
+    people = {stack.subject for stack in stacks}
+    if unknown := set(leave_out) - people:
+        raise ValueError(f"Found no {', '.join(sorted(unknown))} to leave out among the label maps; expected some of "
+                         f"{', '.join(sorted(people)) or 'none, for there are no maps'}.")
+    stacks = [stack for stack in stacks if stack.subject not in leave_out]
     if hold_out is None:
         return build_library(stacks, seed=seed, progress=progress), None
     fold = fold_of(stacks, FOLDS)

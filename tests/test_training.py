@@ -289,6 +289,10 @@ def test_the_command_line_trains_with_maps_and_scores_those_held_out(tmp_path, m
     assert main(["train", str(tmp_path / "out"), "--label-maps", str(maps), "--hold-out", "1", "--steps", "1",
                  "--batch-size", "2", "--device", "cpu", "--channels", *map(str, CHANNELS)]) == 0
     assert (tmp_path / "out" / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    kept, held = training._libraries(maps, ["THIGH_002"], 0, 0, False)
+    assert {stack for stack in kept.stack if stack >= 0} == {0} and len(held.stack)
+    with pytest.raises(ValueError, match="no THIGH_009 to leave out"):
+        training._libraries(maps, ["THIGH_009"], None, 0, False)
     card = load_model(tmp_path / "out" / "thigh_vnet.safetensors").card
     assert "Apache" in card["data"] and 0 <= next(iter(card["scores"].values()))["mean_of_11"] <= 1
 
