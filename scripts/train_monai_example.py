@@ -66,7 +66,7 @@ def zscore(images):
     return (images - mean) / deviation.clamp_min(1e-6)
 
 
-def learn(network, batches, *, minutes, steps=None, seed=0):
+def learn(network, batches, *, minutes=None, steps=None, seed=0):
     """Train on batches (images, labels) as they come, again and again, until the time or the steps are over.
 
     Returns the loss of every step. A new batch is waited for only when the pool grows too old.
@@ -135,7 +135,7 @@ def train(out, *, label_maps, minutes, seed):
 
 
 def studies(real):
-    """Name, image, true labels, slices to score: a synthetic study, then the real development image."""
+    """Name, image, true labels, ranges of slices: a control and a patient, synthetic, then the real image."""
     from mrmyo import load_cohort, simulate_study
 
     for subject in ("SYN-HC-03", "SYN-IIM-20"):
@@ -144,34 +144,33 @@ def studies(real):
             simulate_study(row, Path(folder, "study"), Path(folder, "truth"))
             image = read_dicom(Path(folder, "study")).volume("in_phase")
             truth = read_nifti(Path(folder, "truth", "labels_in_phase.nii.gz"))
-        yield f"synthetic {subject}", image, truth.array, slice(None)
+        yield f"synthetic {subject}", image, truth.array, {"all slices": slice(None)}
     water, fat, reference = (read_nifti(real / "thigh_dixon" / f"{name}.nii.gz")
                              for name in ("water", "fat", "labels_machine"))
     named = TO_MRMYO[reference.array.astype(int)]
     x = (np.indices(named.shape, dtype=np.float32) * water.affine[0, :3, None, None, None]).sum(0)
     truth = np.where((named > 0) & (x > x[named > 0].mean()), named + RIGHT_OFFSET, named)
     whole = water.with_array(water.array.astype(np.float32) + fat.array.astype(np.float32))
-    for where, slices in (("mid-thigh", slice(4, 9)), ("all slices", slice(None))):
-        yield f"thigh_dixon, {where}", whole, truth, slices
+    yield "thigh_dixon", whole, truth, {"mid-thigh": slice(4, 9), "all slices": slice(None)}
 
 
 def score(out, real, pictures):
     """One line per study, slices and model: Dice of the whole muscle, and the mean of the eleven muscles."""
     models = {"shipped": None, "MONAI torchscript": out / "example_torchscript.toml",
               "MONAI safetensors": out / "example_safetensors.toml"}
-    for study, image, truth, slices in studies(real):
-        known = set(np.unique(truth)) & {v + o for v in ELEVEN for o in (0, RIGHT_OFFSET)}
+    for study, image, truth, ranges in studies(real):
+        known = sorted(set(np.unique(truth)) & {v + o for v in ELEVEN for o in (0, RIGHT_OFFSET)})
         for name, model in models.items():
             found = segment(image, model, progress=False).array
-            a, b = found[..., slices], truth[..., slices]
-            if study.startswith("thigh"):  # names eleven muscles only
-                a = np.where(np.isin(a, list(known)), a, 0)
-            each = [dice(a == v, b == v) for v in sorted(known)]
-            print(f"{study:26s} {name:18s} whole {dice(is_muscle(a), is_muscle(b)):.3f}  eleven {np.mean(each):.3f}",
-                  flush=True)
-            if pictures and "mid" not in study:
+            counted = found if study.startswith("synthetic") else np.where(np.isin(found, known), found, 0)
+            for where, slices in ranges.items():
+                a, b = counted[..., slices], truth[..., slices]
+                each = np.mean([dice(a == v, b == v) for v in known])
+                print(f"{study:20s} {where:10s} {name:18s} whole muscle {dice(is_muscle(a), is_muscle(b)):.3f}  "
+                      f"mean of eleven {each:.3f}", flush=True)
+            if pictures:
                 pictures.mkdir(parents=True, exist_ok=True)
-                draw(image, found, truth, pictures / f"{study} {name}.png".replace(" ", "_").replace(",", ""))
+                draw(image, found, truth, pictures / f"{study}_{name}.png".replace(" ", "_"))
 
 
 def draw(image, found, truth, path):
