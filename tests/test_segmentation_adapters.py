@@ -278,7 +278,6 @@ def test_a_network_that_learnt_gives_the_same_by_all_three_kinds(thighs, example
     found = {kind: segment(image, path, progress=False).array for kind, path in save_kinds(network, trained).items()}
     score = dice(is_muscle(found["torchscript"]), is_muscle(truth))
     assert score > 0.9
-    assert dice(found["torchscript"] > 50, truth > 50) > 0.7  # the femur
     np.testing.assert_array_equal(found["safetensors"], found["torchscript"])
     np.testing.assert_array_equal(found["command"], found["torchscript"])
     try:

@@ -116,10 +116,11 @@ def test_a_command_that_goes_wrong_says_so(thighs, tmp_path, text, says):
 def test_a_command_that_swaps_left_and_right_is_refused(thighs, tmp_path):
     labels = {"1": UNNAMED["left"], "2": UNNAMED["right"]}
     halves = "x = np.indices(mask.shape)[0] * 2 >= mask.shape[0]\n"  # RAS: the upper half is the right one
-    found = segment(thighs[0], program(tmp_path, halves + "save(mask * (1 + x))", labels=labels), progress=False).array
+    right, swapped = (halves + f"save((mask * ({names})).astype(np.uint8))" for names in ("1 + x", "2 - x"))
+    found = segment(thighs[0], program(tmp_path, right, labels=labels), progress=False).array
     assert {0, *UNNAMED.values()} == set(np.unique(found))
     with pytest.raises(SegmentationError, match="other side"):
-        segment(thighs[0], program(tmp_path, halves + "save(mask * (2 - x))", labels=labels), progress=False)
+        segment(thighs[0], program(tmp_path, swapped, labels=labels), progress=False)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks for processes by their number")
@@ -263,13 +264,16 @@ def test_a_pickle_is_not_opened(tmp_path, old):
     assert (tmp_path / "trapped").exists()
 
 
-def test_torchscript_that_writes_files_is_not_loaded(tmp_path):
-    class Writes(torch.nn.Module):
-        def forward(self, x):
-            """Saves what it is given."""
-            torch.save(x, "stolen.bin")
-            return torch.cat([x, x], 1)
+class Writes(torch.nn.Module):
+    """Saves what it is given, where it likes."""
 
+    def forward(self, x):
+        """(n, 1, …) in, (n, 2, …) out."""
+        torch.save(x, "stolen.bin")
+        return torch.cat([x, x], 1)
+
+
+def test_torchscript_that_writes_files_is_not_loaded(tmp_path):
     as_torchscript(Writes(), tmp_path / "threshold.ts")
     (tmp_path / "model.json").write_text(json.dumps(GOOD))
     with pytest.raises(SegmentationError, match=r"torch.save\(.*not loaded"):
