@@ -4,7 +4,7 @@ A small MONAI UNet learns for some minutes to name the muscles of one left thigh
 random-contrast sections of :mod:`mrmyo.training_images`. OUT receives it in two forms, each with its description for
 ``mrmyo segment --model``: ``example_torchscript.toml`` with ``example.ts``, ``example_safetensors.toml`` with
 ``example.safetensors``. It is there to show how a network of one's own is brought (docs/other_models.md), and is not
-good: the shipped network saw a thousand times as many images.
+good: the shipped network saw some hundred times as many images.
 
 ``--score`` runs an existing OUT through `mrmyo.segment` on a synthetic study and on the real development image
 ``thigh_dixon`` (one patient; the labels are a network's output), beside the shipped network. ``--pictures`` draws both.
@@ -31,6 +31,7 @@ from mrmyo.measure import dice
 from mrmyo.training_anatomy import build_library
 from mrmyo.training_images import draw_batch
 from mrmyo.training_maps import read_stacks
+from mrmyo.volume import to_canonical
 
 N_CLASSES = len(MUSCLES) + 2  # background, the muscles, femur
 ARGUMENTS = {"spatial_dims": 2, "in_channels": 1, "out_channels": N_CLASSES, "channels": [16, 32, 64, 96],
@@ -174,17 +175,18 @@ def score(out, real, pictures):
 
 
 def draw(image, found, truth, path):
-    """Eight slices: the labels in colour, the outline of the true muscle in red."""
+    """Eight slices as radiologists look at them: the labels in colour, the outline of the true muscle in red."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
+    image, found, truth = (to_canonical(image.with_array(part)).array[::-1] for part in (image.array, found, truth))
+    colour = np.where(found > 50, len(MUSCLES) + 1, found % RIGHT_OFFSET)
     figure, axes = plt.subplots(2, 4, figsize=(24, 9))
     for k, ax in zip(np.linspace(0, found.shape[2] - 1, 8).astype(int), axes.flat, strict=True):
-        labels = found[..., k].T
-        ax.imshow(image.array[..., k].T, cmap="gray", vmax=np.percentile(image.array[..., k], 99.5), origin="lower")
-        ax.imshow(np.ma.masked_where(labels == 0, labels % RIGHT_OFFSET), cmap="tab20", vmin=0, vmax=19, alpha=0.4,
+        ax.imshow(image[..., k].T, cmap="gray", vmax=np.percentile(image[..., k], 99.5), origin="lower")
+        ax.imshow(np.ma.masked_where(colour[..., k].T == 0, colour[..., k].T), cmap="tab20", vmin=0, vmax=19, alpha=0.4,
                   origin="lower", interpolation="nearest")
         if (outline := is_muscle(truth[..., k])).any():
             ax.contour(outline.T, [0.5], colors="r", linewidths=0.7)

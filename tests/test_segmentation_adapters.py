@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mrmyo import segment
+from mrmyo import process_study, segment
 from mrmyo.anatomy import draw_anatomy
+from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
+from mrmyo.epg import mono_signal
 from mrmyo.labels import UNNAMED, is_muscle
 from mrmyo.measure import dice
 from mrmyo.segmentation import SegmentationError, load_model, model_hash
@@ -71,7 +74,9 @@ class Threshold(torch.nn.Module):
 
 
 def as_torchscript(network, path):
-    torch.jit.save(torch.jit.script(network.eval()), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch wants other formats, labs have these
+        torch.jit.save(torch.jit.script(network.eval()), path)
     return path.name
 
 
@@ -318,13 +323,29 @@ def test_the_hash_covers_description_and_weights(scripted, thighs, tmp_path):
     assert model_hash(command) != before
 
 
-def test_a_study_is_measured_with_another_model(synthetic_study, scripted, tmp_path):
-    from mrmyo import process_study
-
+def test_a_study_is_measured_with_another_model(thighs, scripted, tmp_path):
+    image, _ = thighs
+    facts = {"PatientName": "SYNTHETIC", "PatientID": "S", "StudyDate": "20200101", "PatientPosition": "FFS"}
+    times = (10.0, 20.0, 30.0, 40.0)
+    write_dicom_series(image.with_array(1000 * image.array, echo_times_ms=(51.0,)), tmp_path / "study" / "in_phase",
+                       study=facts, series={"SeriesNumber": 2, "ScanningSequence": "SE", "RepetitionTime": 5330.0},
+                       image_type=DIXON_IMAGE_TYPES["in_phase"])
+    echoes = 1000 * image.array[..., None] * mono_signal(times, np.full(image.shape, 40.0))
+    write_dicom_series(image.with_array(echoes, echo_times_ms=times), tmp_path / "study" / "multi_echo",
+                       study=facts, series={"SeriesNumber": 5, "ScanningSequence": "SE", "RepetitionTime": 3000.0},
+                       image_type=("ORIGINAL", "PRIMARY", "M", "SE"))
     path = threshold(scripted, normalise="percentile", percentiles=[1, 99], name="lab.json", version="3.2")
-    rows = process_study(synthetic_study[0], tmp_path / "out", model=path, progress=False)
+    out = tmp_path / "out"
+    rows = process_study(tmp_path / "study", out, model=path, progress=False)
     assert (rows["mask"] == f"automatic {model_hash(path)[:8]}").all()
-    assert set(rows.abbreviation) == {"MUS", "ALL"} and (rows.n_voxels > 0).all()
-    told = json.loads((tmp_path / "out" / "study.json").read_text())["inputs"]["model"]
+    assert set(rows.abbreviation) == {"MUS", "ALL"} and (rows.n_voxels > 100).all()
+    np.testing.assert_allclose(rows.t2_ms, 40, atol=0.2)
+    told = json.loads((out / "study.json").read_text())["inputs"]["model"]
     assert told == {"hash": model_hash(path), "name": "Test", "version": "3.2", "license": COMMON["license"],
                     "kind": "torchscript"}
+    before = (out / "labels_structural.nii.gz").stat().st_mtime_ns
+    process_study(tmp_path / "study", out, model=path, progress=False)
+    assert (out / "labels_structural.nii.gz").stat().st_mtime_ns == before  # nothing was done again
+    path = threshold(scripted, normalise="percentile", percentiles=[1, 99], name="lab.json", version="3.3")
+    process_study(tmp_path / "study", out, model=path, progress=False)
+    assert (out / "labels_structural.nii.gz").stat().st_mtime_ns != before
