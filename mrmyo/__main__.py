@@ -67,13 +67,14 @@ def _parser():
     cohort.add_argument("--jobs", type=int, default=-1, help="studies at a time (default: one per processor)")
     cohort.add_argument("--scheduler", help="address of a Dask scheduler, whose workers then do the work")
     for command in (run, cohort):
-        command.add_argument("--model", type=Path, help="a segmentation model (default: the shipped one)")
+        command.add_argument("--model", type=Path, help="a segmentation model, or the description (.toml, .json) of "
+                             "another lab's (default: the shipped one)")
         command.add_argument("--settings", type=Path, help="a settings file in TOML")
 
     segment = add("segment", _segment, "label the muscles of one image")
     segment.add_argument("image", type=Path, help="a NIfTI file, or a folder of DICOM")
     segment.add_argument("out", type=Path, help="the label map to write (.nii.gz)")
-    segment.add_argument("--model", type=Path)
+    segment.add_argument("--model", type=Path, help="a segmentation model, or the description of another lab's")
 
     t2 = add("t2", _t2, "fit T2 to a multi-echo series")
     t2.add_argument("image", type=Path, help="a 4-D NIfTI file, or a folder of DICOM")

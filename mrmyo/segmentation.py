@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
 from mrmyo.progress import track
+from mrmyo.segmentation_adapters import OtherModel, description_hash, is_description, label_with, load_description
 from mrmyo.segmentation_quality import KEY, SCOPE, describe, entropy_of, slice_quality
 from mrmyo.segmentation_sides import SegmentationError, find_body, find_centres, find_sides, side_source
 from mrmyo.volume import Volume, to_canonical
@@ -57,15 +58,20 @@ def build_network(*, channels=CHANNELS, n_classes=N_CLASSES, kind="2-D V-Net"):
 
 
 def model_hash(path=None) -> str:
-    """The first twelve digits of the SHA-256 of the weights, for provenance."""
+    """The first twelve digits of the SHA-256 of the weights, for provenance; of another lab's model (a description in
+    .toml or .json) that of the description and the weights."""
+    if is_description(path):
+        return description_hash(path)
     path = MODEL_PATH if path is None else Path(path)
     if not path.is_file():
         raise SegmentationError(f"Found no model file at {path}; expected a .safetensors file and its .json card.")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def load_model(path=None) -> Model:
+def load_model(path=None) -> Model | OtherModel:
     """Load a model file (.safetensors) and the model card (.json) beside it; the shipped one when no path is given.
+
+    The path of a description (.toml or .json) loads another lab's model: see :mod:`mrmyo.segmentation_adapters`.
 
     The loaded model is kept, and loaded again only when the file has changed.
 
@@ -74,6 +80,8 @@ def load_model(path=None) -> Model:
     SegmentationError
         When a file is missing, or the weights do not belong to the architecture that the card names.
     """
+    if is_description(path):
+        return load_description(path)
     path = MODEL_PATH if path is None else Path(path)
     return _load(path, model_hash(path))
 
@@ -118,8 +126,9 @@ def segment(volume: Volume, model=None, progress=True) -> Volume:
     ----------
     volume : Volume
         A 3-D stack of axial slices in any array order and of any contrast; several echoes: take one first.
-    model : path, Model or None
-        A .safetensors file with its card beside it, or what `load_model` returned; None takes the shipped model.
+    model : path, Model, OtherModel or None
+        A .safetensors file with its card beside it, the description (.toml or .json) of another lab's model (see
+        :mod:`mrmyo.segmentation_adapters`), or what `load_model` returned; None takes the shipped model.
     progress : bool
         Show a progress bar.
 
@@ -138,7 +147,9 @@ def segment(volume: Volume, model=None, progress=True) -> Volume:
     """
     canonical = to_canonical(volume)
     _check(volume, canonical)
-    model = model if isinstance(model, Model) else load_model(model)
+    model = model if isinstance(model, Model | OtherModel) else load_model(model)
+    if isinstance(model, OtherModel):
+        return label_with(volume, canonical, model, progress)
     stack = np.clip(np.moveaxis(canonical.array.astype(np.float32), 2, 0), 0, None)  # slices first
     spacing = canonical.spacing_mm[:2]
     body = find_body(stack, spacing)

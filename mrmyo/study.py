@@ -98,7 +98,7 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
-              "notes": notes, "flags": list(chosen.flags)}
+              "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
     options = with_numbers(settings, series)
     stages.run("measure", [aligned, fitted, facts, inputs, asdict(options)], ["rows.csv", "study.json", "quality.html"],
                lambda: write_results(out, facts, options, inputs))
@@ -169,6 +169,13 @@ def _mask(stages, structural, structural_key, labels, model, progress):
     key = stages.run("segment", [structural_key, made_by], [path.name],
                      lambda: write_nifti(segment(structural, model=model, progress=progress), path))
     return read_nifti(path), key, f"automatic {made_by[:8]}"
+
+
+def _drawn_by(model, mask_name):
+    """Another lab's model, where it drew the mask that counts: name, version and license belong to the result."""
+    from mrmyo.segmentation_adapters import is_description, told_of
+
+    return {"model": told_of(model)} if mask_name.startswith("automatic") and is_description(model) else {}
 
 
 def _check_drawn_on(kept, structural):

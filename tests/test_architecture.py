@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "anatomy": "volume labels",
     "scanner": "anatomy epg dixon volume labels",
     "simulation": "scanner anatomy dicom nifti t2 volume labels",
-    "segmentation": "volume labels progress",
+    "segmentation": "volume labels progress nifti",  # other labs' programs read and write files
     "registration": "volume labels",
     "measure": "volume labels t2",
     "training": "segmentation anatomy dixon measure progress labels",
