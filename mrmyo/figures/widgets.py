@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 
+from mrmyo.figures.galleries import gallery
 from mrmyo.figures.pictures import overlay, t2_map
 from mrmyo.volume import Volume, to_canonical
 
-__all__ = ["browse", "turn"]
+__all__ = ["browse", "turn", "turn_gallery"]
 
 
 def turn(draw: Callable, *fixed, dpi: int = 100, **options):
@@ -28,7 +30,8 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
     Returns
     -------
     ipywidgets.VBox
-        The sliders above the picture. Display it.
+        The sliders above the picture. Display it. Where no kernel runs (an executed notebook, a page made of it) the
+        picture stands there as it was first drawn.
     """
     import ipywidgets
 
@@ -45,7 +48,22 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
         slider.observe(redraw, names="value")
     redraw()
     # at the left and not stretched: the picture keeps its size
-    return ipywidgets.VBox([*sliders.values(), picture], layout={"align_items": "flex-start"})
+    return _knobs([*sliders.values(), picture], picture)
+
+
+def _knobs(children, picture):
+    """A box of widgets that is its picture wherever widgets cannot be shown."""
+    import ipywidgets
+
+    class Knobs(ipywidgets.VBox):
+        """Sliders above a picture."""
+
+        def _repr_mimebundle_(self, **kwargs):
+            found = super()._repr_mimebundle_(**kwargs)
+            data, *more = found if isinstance(found, tuple) else (found,)
+            return ({**data, "image/png": base64.b64encode(picture.value).decode()}, *(more or [{}]))
+
+    return Knobs(children, layout={"align_items": "flex-start"})
 
 
 def _is_range(value):
@@ -99,3 +117,31 @@ def browse(volume: Volume, labels: Volume | None = None, *, t2: Volume | None = 
         return figure
 
     return turn(draw, slice=(0, to_canonical(volume).shape[2] - 1, 1))
+
+
+def turn_gallery(draw: Callable, *fixed, columns=6, style="beneath", dpi: int = 80, **options):
+    """A gallery with sliders for what it is drawn from, such as the seeds of training images.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns something with ``images`` and ``labels`` as `mrmyo.figures.gallery` takes them.
+    *fixed
+        Positional arguments of `draw`.
+    columns, style
+        As for `mrmyo.figures.gallery`.
+    dpi : int
+    **options
+        As for `turn`.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        The sliders above the gallery. Display it.
+    """
+
+    def picture(**chosen):
+        drawn = draw(*fixed, **chosen)
+        return gallery(drawn.images, drawn.labels, columns=columns, style=style)[0]
+
+    return turn(picture, dpi=dpi, **options)

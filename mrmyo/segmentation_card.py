@@ -1,0 +1,93 @@
+"""The model card of a network as tables to read: what it is, and how well it does."""
+
+from __future__ import annotations
+
+from mrmyo.labels import MUSCLES
+
+__all__ = ["card_facts", "card_scores"]
+
+ABBREVIATIONS = [row[1] for row in MUSCLES]
+
+
+def card_scores(card):
+    """The scores by muscle of a model card.
+
+    Parameters
+    ----------
+    card : mapping
+        ``mrmyo.segmentation.load_model().card``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per ``set`` of images and ``images`` within it, Dice by abbreviation and whatever else is a number
+        there; empty when the card holds no score by muscle.
+    """
+    import pandas as pd
+
+    rows = [{"set": where[0], "images": ", ".join(where[1:]), **numbers}
+            for where, numbers in _leaves(card.get("scores", {})) if set(numbers) & set(ABBREVIATIONS)]
+    table = pd.DataFrame(rows)
+    first = [name for name in ("set", "images", *ABBREVIATIONS) if name in table.columns]
+    return table.reindex(columns=[*first, *(name for name in table.columns if name not in first)])
+
+
+def card_facts(card):
+    """Everything else that a model card tells, in words.
+
+    Parameters
+    ----------
+    card : mapping
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``what`` and ``found``, both text. Known failures stay a list: ``card["known_failures"]``.
+    """
+    import pandas as pd
+
+    rows = []
+    for what in ("name", "sha256", "architecture", "input", "training", "data"):
+        rows += _told(what, card.get(what))
+    for name, part in card.get("scores", {}).items():
+        for where, value in _others((name,), part):
+            rows.append({"what": " | ".join(where), "found": _written(value)})
+    return pd.DataFrame(rows, columns=["what", "found"])
+
+
+def _told(what, value):
+    if value is None or value == {}:
+        return []
+    if isinstance(value, dict):
+        return [{"what": f"{what}: {name.replace('_', ' ')}", "found": _written(part)} for name, part in value.items()]
+    return [{"what": what, "found": _written(value)}]
+
+
+def _written(value):
+    if isinstance(value, list):
+        if value and all(isinstance(v, float) for v in value):
+            return f"{min(value):g} to {max(value):g} (n = {len(value)})"
+        return ", ".join(map(_written, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _leaves(scores, where=()):
+    """((names, …), {name: number}) for every mapping of numbers within the scores, however deep."""
+    for name, part in scores.items():
+        if isinstance(part, dict):
+            numbers = {k: v for k, v in part.items() if isinstance(v, int | float)}
+            numbers |= part["muscle_dice"] if isinstance(part.get("muscle_dice"), dict) else {}
+            if numbers:
+                yield (*where, name), numbers
+            yield from _leaves({k: v for k, v in part.items() if k != "muscle_dice"}, (*where, name))
+
+
+def _others(where, part):
+    """What `card_scores` does not show: texts, lists, and numbers that are not by muscle."""
+    if not isinstance(part, dict):
+        yield where, part
+        return
+    if set(part) & set(ABBREVIATIONS) or "muscle_dice" in part:
+        return
+    for name, value in part.items():
+        yield from _others((*where, name), value)
