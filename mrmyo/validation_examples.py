@@ -16,8 +16,8 @@ from mrmyo.measure import dice, dice_by_muscle
 from mrmyo.nifti import read_nifti
 from mrmyo.volume import GridError, Volume, same_grid
 
-__all__ = ["dice_by_contrast", "dice_by_slice", "find_real_data", "list_real_data", "read_label_map",
-           "read_thigh_example", "take_slices"]
+__all__ = ["dice_by_contrast", "dice_by_slice", "find_real_data", "list_real_data", "mean_by_muscle",
+           "read_label_map", "read_thigh_example", "take_slices"]
 
 VARIABLE = "MRMYO_REAL_DATA"
 # position: value in the public maps (1 sartorius, 2 rectus femoris, 3 vastus lateralis, …)
@@ -194,6 +194,37 @@ def dice_by_contrast(found, reference: Volume, *, slices=None):
         tables.append(dice_by_muscle(*pair).assign(contrast=name))
     table = pd.concat(tables, ignore_index=True)
     return table[["contrast", "side", "muscle", "abbreviation", "dice"]]
+
+
+def mean_by_muscle(volume: Volume, labels: Volume, *, name: str, slices=None):
+    """The mean of any map within every muscle, such as the fat fraction.
+
+    Parameters
+    ----------
+    volume, labels : Volume
+        On one grid; NaN does not count.
+    name : str
+        Of the column of means.
+    slices : (int, int), optional
+        The first and the last slice that count.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns side, muscle, abbreviation, and the means.
+    """
+    import pandas as pd
+
+    if not same_grid(volume, labels):
+        raise GridError(f"Found an image of shape {volume.shape} and labels of shape {labels.shape}, or at other "
+                        "places; expected one grid.")
+    if slices is not None:
+        volume, labels = (take_slices(part, *slices) for part in (volume, labels))
+    table = label_table()
+    inside = {e: volume.array[labels.array == e.value] for e in table[table.is_muscle].itertuples()}
+    rows = [{"side": e.side, "muscle": e.name, "abbreviation": e.abbreviation, name: float(np.nanmean(values))}
+            for e, values in inside.items() if np.isfinite(values).any()]
+    return pd.DataFrame(rows, columns=["side", "muscle", "abbreviation", name])
 
 
 def dice_by_slice(labels: Volume, reference: Volume):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrmyo.labels import FEMUR
+from mrmyo.labels import FEMUR, MUSCLES
 from mrmyo.segmentation import CROP, KIND, Model, build_network
 from mrmyo.training_gallery import draw_contrasts, draw_gallery, gallery_library, name_muscles, score_gallery
 from mrmyo.training_images import draw_batch
@@ -69,8 +69,7 @@ def test_dice_of_the_truth_is_one_and_of_a_shifted_one_lower(library):
     rows = score_gallery(drawn, drawn.labels)
     assert (rows.dice == 1).all() and rows.area_cm2.min() >= 1
     row = rows.iloc[0]
-    pixels = drawn.labels[row.image] == 1 + [r[1] for r in __import__("mrmyo.labels").labels.MUSCLES].index(
-        row.abbreviation)
+    pixels = drawn.labels[row.image] == [entry[1] for entry in MUSCLES].index(row.abbreviation) + 1
     assert row.area_cm2 == pytest.approx(pixels.sum() * 1.25**2 / 100)
     shifted = np.roll(drawn.labels, 5, 1)
     worse = score_gallery(drawn, shifted).iloc[0].dice

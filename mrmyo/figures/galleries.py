@@ -113,7 +113,8 @@ def _bare(ax):
     ax.spines[:].set_visible(False)
 
 
-def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="outline", around=None, synthetic=False):
+def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="outline", alpha=0.45, around=None,
+                 synthetic=False):
     """The same slice of several images, each in a grey window of its own.
 
     Parameters
@@ -123,10 +124,11 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
     labels : Volume or mapping of str to Volume, optional
         Drawn on every image, or the labels of each by the same name.
     slice_index : int, optional
-        As for `mrmyo.figures.overlay`; without it, the middle of the first image.
+        As for `mrmyo.figures.overlay`.
     columns : int
         Pictures in a row.
-    style : "fill" or "outline"
+    style, alpha
+        As for `mrmyo.figures.overlay`.
     around : Volume, optional
         Show only the part of the plane around these labels.
     synthetic : bool
@@ -138,7 +140,6 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
     """
     if not images:
         raise FigureError("Found no image; expected a mapping of names to volumes.")
-    slice_index = to_canonical(next(iter(images.values()))).shape[2] // 2 if slice_index is None else slice_index
     drawn = labels if isinstance(labels, dict) else dict.fromkeys(images, labels)
     if around is not None:
         box = _box_of(to_canonical(around))
@@ -146,7 +147,7 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
         drawn = {name: part and _cut(to_canonical(part), box) for name, part in drawn.items()}
     axes = _lines(images.values(), columns, synthetic)
     for ax, (name, volume) in zip(axes, images.items(), strict=True):
-        overlay(volume, drawn.get(name), slice_index=slice_index, ax=ax, style=style, title=name)
+        overlay(volume, drawn.get(name), slice_index=slice_index, ax=ax, style=style, alpha=alpha, title=name)
     return axes
 
 
