@@ -145,7 +145,7 @@ def example_study(subject: str, ws: Workspace) -> tuple[Path, Path, dict]:
     Parameters
     ----------
     subject : str
-        One of the cohort, such as "SYN-IIM-09".
+        One of the cohort, such as "SYN-IIM-08".
     ws : Workspace
 
     Returns

@@ -38,7 +38,8 @@ def sections():
 
 def test_lateral_is_on_the_right_and_anterior_up(sections):
     axes = figures.gallery(*sections, titles=["a", "b"])
-    assert len(axes) == 4 and [ax.get_title() for ax in axes] == ["a", "b", "", ""]
+    assert len(axes) == 4
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["a"], ["b"], [], []]
     picture, painted = axes[0].images[0], axes[2].images[0]
     assert picture.origin == painted.origin == "lower"
     assert tuple(np.argwhere(picture.get_array() == 1.0)[0]) == (6, 6)  # row from below, column from the left

@@ -137,7 +137,7 @@ def n_pictures(path):
 def test_an_example_is_simulated_once(reproduced, monkeypatch):
     ws = reproduced[0]
     monkeypatch.setattr("mrmyo.reproduction.simulate_study", lambda *_: pytest.fail("it was there already"))
-    study, truth_dir, truth = example_study("SYN-IIM-09", ws)
+    study, truth_dir, truth = example_study("SYN-IIM-08", ws)
     assert json.loads((truth_dir / "truth.json").read_text()) == truth and len(list(study.rglob("*.dcm"))) > 100
     with pytest.raises(ValueError, match="SYN-X"):
         example_study("SYN-X", ws)

@@ -29,7 +29,7 @@ def gallery(images, labels=None, *, titles=None, columns=6, style="beneath", tit
     labels : array, (n, x, y), optional
         Values of `mrmyo.label_table`.
     titles : sequence of str, optional
-        One for each image.
+        One for each image, written into it.
     columns : int
         Pictures in a row.
     style : "beneath", "outline" or "fill"
@@ -54,8 +54,7 @@ def gallery(images, labels=None, *, titles=None, columns=6, style="beneath", tit
     lines = -(-n // columns) * (2 if doubled else 1)
     side = WIDTH_IN / max(columns, 4)
     height = side * images.shape[2] / images.shape[1]
-    figure = plt.figure(figsize=(side * columns, lines * (height + 0.22 * (titles is not None)) + 0.35),
-                        layout="constrained")
+    figure = plt.figure(figsize=(side * columns, lines * height + 0.35), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     grid = figure.subplots(lines, columns, squeeze=False)
     pictures, beneath = [], []
@@ -64,7 +63,7 @@ def gallery(images, labels=None, *, titles=None, columns=6, style="beneath", tit
         ax = grid[line * 2 if doubled else line, column]
         ax.imshow(image[::-1].T, cmap="gray", vmin=0, vmax=1.3, origin="lower", interpolation="nearest")
         if titles is not None:
-            ax.set_title(titles[i], fontsize=8, pad=2)
+            ax.text(0.03, 0.97, titles[i], transform=ax.transAxes, ha="left", va="top", color="yellow", fontsize=8)
         pictures.append(ax)
         if labels is not None:
             under = grid[line * 2 + 1, column] if doubled else ax
@@ -129,8 +128,8 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
         Pictures in a row.
     style, alpha
         As for `mrmyo.figures.overlay`.
-    around : Volume, optional
-        Show only the part of the plane around these labels.
+    around : Volume or mapping of str to Volume, optional
+        Show only the part of the plane around these labels, or of each image around its own.
     synthetic : bool
         Whether the title says that the data are synthetic.
 
@@ -142,9 +141,10 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
         raise FigureError("Found no image; expected a mapping of names to volumes.")
     drawn = labels if isinstance(labels, dict) else dict.fromkeys(images, labels)
     if around is not None:
-        box = _box_of(to_canonical(around))
-        images = {name: _cut(to_canonical(volume), box) for name, volume in images.items()}
-        drawn = {name: part and _cut(to_canonical(part), box) for name, part in drawn.items()}
+        around = around if isinstance(around, dict) else dict.fromkeys(images, around)
+        boxes = {name: _box_of(to_canonical(around[name])) for name in images}
+        images = {name: _cut(to_canonical(volume), boxes[name]) for name, volume in images.items()}
+        drawn = {name: part and _cut(to_canonical(part), boxes[name]) for name, part in drawn.items()}
     axes = _lines(images.values(), columns, synthetic)
     for ax, (name, volume) in zip(axes, images.items(), strict=True):
         overlay(volume, drawn.get(name), slice_index=slice_index, ax=ax, style=style, alpha=alpha, title=name)
