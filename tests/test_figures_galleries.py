@@ -166,7 +166,7 @@ def test_flagged_slices_are_ringed():
 def test_trend_draws_medians_of_what_lies_within_the_steps():
     table = pd.DataFrame({"fat_percent": [*range(5), *range(10, 15), 20], "dice": [*range(5), *range(5, 10), np.nan]})
     ax = figures.trend(table, x="fat_percent", y="dice", edges=[0, 10, 20])
-    assert [(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] == [(5, 2), (15, 7)]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in ax.lines] == [(2, 2), (12, 7)]
     assert [t.get_text() for t in ax.texts] == ["5", "5"] and "n = 10" in ax.get_xlabel()
 
 

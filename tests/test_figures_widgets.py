@@ -38,6 +38,12 @@ def test_turning_a_knob_draws_anew():
     assert not matplotlib.pyplot.get_fignums()  # every figure is closed again
 
 
+def test_an_array_of_axes_is_one_figure():
+    volume = Volume(np.random.default_rng(0).uniform(size=(12, 10, 5)), np.diag([2.0, 2, 6, 1]))
+    box = figures.turn(figures.side_by_side, {"a": volume, "b": volume}, columns=2, slice_index=(0, 4, 1))
+    assert box.children[-1].value[:4] == b"\x89PNG" and not matplotlib.pyplot.get_fignums()
+
+
 def test_without_a_kernel_the_picture_is_left():
     box = figures.turn(lambda *, x: figures.roc_curve(pd.DataFrame({"group": ["HC", "IIM"] * 4, "t2_ms": range(8)})),
                        x=(0, 2, 1))

@@ -90,9 +90,9 @@ def profile(table, *, value, x="slice", by=None, flag=None, ax=None, synthetic=F
         rows = rows.sort_values(x)
         ax.plot(rows[x], rows[value], "osD^vP"[i % 6], color=GROUP_COLOURS[i % 6], markersize=3.5, linestyle="-",
                 linewidth=1, label=name)
-    if flag is not None and table[flag].astype(bool).any():
-        ringed = table[table[flag].astype(bool)]
-        ax.plot(ringed[x], ringed[value].fillna(ax.get_ylim()[0]), "o", markersize=9, markerfacecolor="none",
+    if flag is not None and (table[flag].astype(bool) & table[value].notna()).any():
+        ringed = table[table[flag].astype(bool) & table[value].notna()]
+        ax.plot(ringed[x], ringed[value], "o", markersize=9, markerfacecolor="none",
                 markeredgecolor=COLOURS["black"], linestyle="", label="flagged", clip_on=False)
     ax.set(xlabel=axis_name(x), ylabel=axis_name(value))
     if by is not None or flag is not None:
@@ -120,13 +120,14 @@ def trend(table, *, x, y, edges, ax=None, synthetic=False):
     _require(table, x, y)
     table = table.dropna(subset=[x, y])
     ax = new_axes(ax, height=2.8)
-    ax.scatter(table[x], table[y], s=7, color=COLOURS["grey"], alpha=0.35, linewidths=0)
+    many = len(table) > 100
+    ax.scatter(table[x], table[y], s=7 if many else 14, color=COLOURS["grey"], alpha=0.35 if many else 0.8, linewidths=0)
     for low, high in pairwise(edges):
-        inside = table[y][(table[x] >= low) & ((table[x] < high) | ((high == edges[-1]) & (table[x] == high)))]
+        inside = table[(table[x] >= low) & ((table[x] < high) | ((high == edges[-1]) & (table[x] == high)))]
         if len(inside) < 5:
             continue
-        first, median, third = np.percentile(inside, [25, 50, 75])
-        middle = 0.5 * (low + high)
+        first, median, third = np.percentile(inside[y], [25, 50, 75])
+        middle = float(inside[x].median())
         ax.vlines(middle, first, third, color=COLOURS["blue"], linewidth=2)
         ax.plot(middle, median, "o", color=COLOURS["blue"], markersize=6)
         ax.annotate(f"{len(inside)}", (middle, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom",

@@ -19,7 +19,7 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
     Parameters
     ----------
     draw : callable
-        Returns Matplotlib axes or a figure, such as the functions of `mrmyo.figures`.
+        Returns Matplotlib axes (one or an array) or a figure, such as the functions of `mrmyo.figures`.
     *fixed
         Positional arguments of `draw`.
     dpi : int
@@ -42,6 +42,7 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
 
     def redraw(_=None):
         drawn = draw(*fixed, **rest, **{name: slider.value for name, slider in sliders.items()})
+        drawn = drawn.flat[0] if hasattr(drawn, "flat") else drawn  # of many axes any one knows the figure
         picture.value = _png(getattr(drawn, "figure", drawn), dpi)
 
     for slider in sliders.values():
@@ -142,6 +143,6 @@ def turn_gallery(draw: Callable, *fixed, columns=6, style="beneath", dpi: int = 
 
     def picture(**chosen):
         drawn = draw(*fixed, **chosen)
-        return gallery(drawn.images, drawn.labels, columns=columns, style=style)[0]
+        return gallery(drawn.images, drawn.labels, columns=columns, style=style)
 
     return turn(picture, dpi=dpi, **options)
