@@ -127,6 +127,8 @@ def test_masks_differ_where_they_differ():
     for colour in map(tuple, rgba[rgba[..., 3] > 0]):
         counts[colour] = counts.get(colour, 0) + 1
     assert sorted(counts.values()) == [1, 2, 3, 7]
+    rgba = figures.compare_masks(image, volume(ours), volume(theirs), only_named=True)[0, 2].images[1].get_array()
+    assert (rgba[..., 3] > 0).sum() == 7 + 3  # 2 and 3 have no place in the reference: three voxels, and one is missed
     words = [text.get_text() for text in axes[0, 0].figure.legends[0].get_texts()]
     assert words == ["same name", "another name", "missed", "added"]
     with pytest.raises(figures.FigureError, match="one grid"):

@@ -198,7 +198,7 @@ def _lines(volumes, columns, synthetic):
 
 
 def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=None, names=("automatic", "reference"),
-                  synthetic=False):
+                  only_named=False, synthetic=False):
     """Two masks of some slices beside each other, and where they differ.
 
     Parameters
@@ -209,6 +209,8 @@ def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=N
         Counted from the feet upwards; without it, the slice with most reference.
     names : (str, str)
         What is written above the masks.
+    only_named : bool
+        Whether the difference leaves out muscles that the reference names in no slice: nobody knows where they are.
     synthetic : bool
         Whether the title says that the data are synthetic.
 
@@ -229,6 +231,7 @@ def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=N
     slices = [int((reference.array > 0).sum((0, 1)).argmax())] if slices is None else [int(k) for k in slices]
     width, height = np.array(volume.shape[:2]) * volume.spacing_mm[:2]
     tall = len(slices) * (WIDTH_IN / 3 * height / width + 0.24) + 0.3 + 0.25 * synthetic
+    known = np.unique(reference.array) if only_named else np.arange(256)
     figure = plt.figure(figsize=(WIDTH_IN, tall), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     axes = figure.subplots(len(slices), 3, squeeze=False)
@@ -236,8 +239,9 @@ def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=N
         overlay(volume, labels, slice_index=k, ax=line[0], title=f"slice {k}, {names[0]}")
         overlay(volume, reference, slice_index=k, ax=line[1], title=f"slice {k}, {names[1]}")
         overlay(volume, slice_index=k, ax=line[2], title="difference")
-        line[2].imshow(_difference(labels.array[::-1, :, k].T, reference.array[::-1, :, k].T),
-                       extent=line[2].images[0].get_extent(), origin="lower", interpolation="nearest")
+        ours, theirs = (part.array[::-1, :, k].T for part in (labels, reference))
+        line[2].imshow(_difference(np.where(np.isin(ours, known), ours, 0), theirs), origin="lower",
+                       extent=line[2].images[0].get_extent(), interpolation="nearest")
     patches = [Patch(color=colour, alpha=alpha, label=name) for name, (colour, alpha) in DIFFERENCES.items()]
     figure.legend(handles=patches, loc="outside lower right", ncols=4, frameon=False, fontsize=8, handlelength=0.9,
                   columnspacing=1.2)

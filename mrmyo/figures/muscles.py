@@ -120,8 +120,8 @@ def trend(table, *, x, y, edges, ax=None, synthetic=False):
     _require(table, x, y)
     table = table.dropna(subset=[x, y])
     ax = new_axes(ax, height=2.8)
-    many = len(table) > 100
-    ax.scatter(table[x], table[y], s=7 if many else 14, color=COLOURS["grey"], alpha=0.35 if many else 0.8, linewidths=0)
+    size, alpha = (7, 0.35) if len(table) > 100 else (14, 0.8)
+    ax.scatter(table[x], table[y], s=size, color=COLOURS["grey"], alpha=alpha, linewidths=0)
     for low, high in pairwise(edges):
         inside = table[(table[x] >= low) & ((table[x] < high) | ((high == edges[-1]) & (table[x] == high)))]
         if len(inside) < 5:

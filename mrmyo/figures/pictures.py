@@ -215,8 +215,10 @@ def _name_colours(ax, shown):
     table = label_table().set_index("value")["abbreviation"]
     names = dict.fromkeys(table[value] for value in table.index if (shown == value).any())
     ax.legend(
-        handles=[Patch(color=MUSCLE_COLOURS[name], label=name) for name in names], frameon=False, fontsize=7,
-        loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.8, handleheight=0.8, labelspacing=0.25,
+        handles=[Patch(facecolor=MUSCLE_COLOURS[name], edgecolor="#888888", linewidth=0.5, label=name)
+                 for name in names],  # with an edge, for the femur is white
+        frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.8, handleheight=0.8,
+        labelspacing=0.25,
     )
 
 
