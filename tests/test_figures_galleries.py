@@ -102,6 +102,14 @@ def test_around_labels_only_their_part_is_shown_at_the_same_place():
         assert ax.images[1].get_array()[shown == 7][0, 3] > 0
 
 
+def test_a_montage_around_labels_holds_them_all():
+    labels = np.zeros((60, 60, 3), np.uint8)
+    labels[38:43, 28:33, 1] = 1
+    axes = figures.montage(volume(np.zeros(labels.shape)), volume(labels), n=3, around=volume(labels))
+    assert {ax.images[0].get_array().shape for ax in axes} == {(5 + 2 * 7, 5 + 2 * 10)}
+    assert (axes[1].images[1].get_array()[..., 3] > 0).sum() == 25
+
+
 def test_echoes_share_a_window_and_tell_their_times():
     array = np.ones((6, 6, 2, 3)) * [100.0, 60.0, 30.0]
     axes = figures.echoes(Volume(array, np.eye(4), echo_times_ms=(10, 20, 30.5)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrmyo.figures.pictures import MUSCLE_COLOURS, label_colours, overlay
+from mrmyo.figures.pictures import MUSCLE_COLOURS, box_of, cut_to, label_colours, overlay
 from mrmyo.figures.style import COLOURS, FigureError
 from mrmyo.labels import is_muscle, label_table
 from mrmyo.volume import Volume, same_grid, to_canonical
@@ -12,7 +12,6 @@ from mrmyo.volume import Volume, same_grid, to_canonical
 __all__ = ["compare_masks", "echoes", "gallery", "label_chart", "side_by_side"]
 
 WIDTH_IN = 9.5  # of a notebook's page
-MARGIN_MM = 20.0
 DIFFERENCES = {"same name": (COLOURS["sky"], 0.35), "another name": (COLOURS["yellow"], 0.9),
                "missed": (COLOURS["blue"], 0.9), "added": (COLOURS["vermilion"], 0.9)}
 
@@ -142,9 +141,9 @@ def side_by_side(images, labels=None, *, slice_index=None, columns=4, style="out
     drawn = labels if isinstance(labels, dict) else dict.fromkeys(images, labels)
     if around is not None:
         around = around if isinstance(around, dict) else dict.fromkeys(images, around)
-        boxes = {name: _box_of(to_canonical(around[name])) for name in images}
-        images = {name: _cut(to_canonical(volume), boxes[name]) for name, volume in images.items()}
-        drawn = {name: part and _cut(to_canonical(part), boxes[name]) for name, part in drawn.items()}
+        boxes = {name: box_of(to_canonical(around[name])) for name in images}
+        images = {name: cut_to(to_canonical(volume), boxes[name]) for name, volume in images.items()}
+        drawn = {name: part and cut_to(to_canonical(part), boxes[name]) for name, part in drawn.items()}
     axes = _lines(images.values(), columns, synthetic)
     for ax, (name, volume) in zip(axes, images.items(), strict=True):
         overlay(volume, drawn.get(name), slice_index=slice_index, ax=ax, style=style, alpha=alpha, title=name)
@@ -226,8 +225,8 @@ def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=N
         raise FigureError(f"Found shapes {volume.shape}, {labels.shape} and {reference.shape}, or grids at different "
                           "places; expected one grid for the image and both masks.")
     volume, labels, reference = (to_canonical(part) for part in (volume, labels, reference))
-    box = _box_of(labels.with_array((labels.array > 0) | (reference.array > 0)))
-    volume, labels, reference = (_cut(part, box) for part in (volume, labels, reference))
+    box = box_of(labels.with_array((labels.array > 0) | (reference.array > 0)))
+    volume, labels, reference = (cut_to(part, box) for part in (volume, labels, reference))
     slices = [int((reference.array > 0).sum((0, 1)).argmax())] if slices is None else [int(k) for k in slices]
     width, height = np.array(volume.shape[:2]) * volume.spacing_mm[:2]
     tall = len(slices) * (WIDTH_IN / 3 * height / width + 0.24) + 0.3 + 0.25 * synthetic
@@ -248,23 +247,6 @@ def compare_masks(volume: Volume, labels: Volume, reference: Volume, *, slices=N
     if synthetic:
         figure.suptitle("Synthetic data", fontsize=9)
     return axes
-
-
-def _box_of(labels):
-    """The part of the plane that holds labels, with a margin; all of it where there are none."""
-    seen = (labels.array > 0).any(2)
-    box = []
-    for axis in (0, 1):
-        places = np.flatnonzero(seen.any(1 - axis)) if seen.any() else np.array([0, seen.shape[axis]])
-        margin = round(MARGIN_MM / labels.spacing_mm[axis])
-        box.append(slice(max(places[0] - margin, 0), places[-1] + margin + 1))
-    return box
-
-
-def _cut(volume, box):
-    start = np.eye(4)
-    start[:2, 3] = [part.start for part in box]
-    return volume.with_array(volume.array[box[0], box[1]], affine=volume.affine @ start)
 
 
 def _difference(found, reference):
