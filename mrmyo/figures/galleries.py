@@ -12,6 +12,7 @@ from mrmyo.volume import Volume, same_grid, to_canonical
 __all__ = ["compare_masks", "echoes", "gallery", "label_chart", "side_by_side"]
 
 WIDTH_IN = 9.5  # of a notebook's page
+DPI = 85  # of training images: their noise hardly compresses, and notebooks shall stay small
 DIFFERENCES = {"same name": (COLOURS["sky"], 0.35), "another name": (COLOURS["yellow"], 0.9),
                "missed": (COLOURS["blue"], 0.9), "added": (COLOURS["vermilion"], 0.9)}
 
@@ -53,7 +54,8 @@ def gallery(images, labels=None, *, titles=None, columns=6, style="beneath", tit
     lines = -(-n // columns) * (2 if doubled else 1)
     side = WIDTH_IN / max(columns, 4)
     height = side * images.shape[2] / images.shape[1]
-    figure = plt.figure(figsize=(side * columns, lines * height + 0.35), layout="constrained")
+    figure = plt.figure(figsize=(side * columns, lines * height + 0.35), dpi=DPI,
+                        layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     grid = figure.subplots(lines, columns, squeeze=False)
     pictures, beneath = [], []
