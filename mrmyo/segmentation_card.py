@@ -46,24 +46,24 @@ def card_facts(card):
     """
     import pandas as pd
 
-    rows = []
-    for what in ("name", "sha256", "architecture", "input", "training", "data"):
-        rows += _told(what, card.get(what))
-    for name, part in card.get("scores", {}).items():
-        for where, value in _others((name,), part):
-            rows.append({"what": " | ".join(where), "found": _written(value)})
-    return pd.DataFrame(rows, columns=["what", "found"])
+    rows = [(what, card[what]) for what in ("name", "sha256", "architecture", "input", "training", "data")
+            if card.get(what)]
+    rows += [(name, rest) for name, part in card.get("scores", {}).items() if (rest := _rest(part)) != {}]
+    return pd.DataFrame([{"what": what, "found": _written(value)} for what, value in rows], columns=["what", "found"])
 
 
-def _told(what, value):
-    if value is None or value == {}:
-        return []
-    if isinstance(value, dict):
-        return [{"what": f"{what}: {name.replace('_', ' ')}", "found": _written(part)} for name, part in value.items()]
-    return [{"what": what, "found": _written(value)}]
+def _rest(part):
+    """What `card_scores` does not show of a part of the scores: texts, lists, numbers that are not by muscle."""
+    if not isinstance(part, dict):
+        return part
+    if set(part) & set(ABBREVIATIONS) or "muscle_dice" in part:
+        return {}
+    return {name: rest for name, value in part.items() if (rest := _rest(value)) != {}}
 
 
 def _written(value):
+    if isinstance(value, dict):
+        return "; ".join(f"{name.replace('_', ' ')}: {_written(part)}" for name, part in value.items())
     if isinstance(value, list):
         if value and all(isinstance(v, float) for v in value):
             return f"{min(value):g} to {max(value):g} (n = {len(value)})"
@@ -80,14 +80,3 @@ def _leaves(scores, where=()):
             if numbers:
                 yield (*where, name), numbers
             yield from _leaves({k: v for k, v in part.items() if k != "muscle_dice"}, (*where, name))
-
-
-def _others(where, part):
-    """What `card_scores` does not show: texts, lists, and numbers that are not by muscle."""
-    if not isinstance(part, dict):
-        yield where, part
-        return
-    if set(part) & set(ABBREVIATIONS) or "muscle_dice" in part:
-        return
-    for name, value in part.items():
-        yield from _others((*where, name), value)
