@@ -16,7 +16,7 @@ from mrmyo.simulation import SEED, simulate_study
 from mrmyo.study import process_study
 from mrmyo.validation import error_by_stage, tolerances
 
-__all__ = ["measured_table", "reproduce", "run_notebooks"]
+__all__ = ["example_study", "measured_table", "reproduce", "run_notebooks"]
 
 # what the tables and the report read of each subject
 NEEDED = ("rows.csv", "T2map.nii.gz", "labels_t2.nii.gz", "mask.nii.gz", "structural.nii.gz")
@@ -139,6 +139,43 @@ def measured_table(ws: Workspace):
     return pd.read_csv(path)
 
 
+def example_study(subject: str, ws: Workspace) -> tuple[Path, Path, dict]:
+    """A synthetic study for notebooks to look at: simulated when it is first asked for, then kept.
+
+    Parameters
+    ----------
+    subject : str
+        One of the cohort, such as "SYN-IIM-08".
+    ws : Workspace
+
+    Returns
+    -------
+    study, truth_dir : pathlib.Path
+        Folders as `mrmyo.simulate_study` fills them.
+    truth : dict
+        What that call returned.
+
+    Raises
+    ------
+    ValueError
+        When the cohort has no such subject.
+    """
+    cohort = load_cohort()
+    if subject not in set(cohort.subject):
+        raise ValueError(f"Found no subject {subject!r} in the cohort; expected one of {cohort.subject.iloc[0]} to "
+                         f"{cohort.subject.iloc[-1]}.")
+    row = cohort[cohort.subject == subject].iloc[0].to_dict()
+    folder = ws.root / "examples" / subject
+    study, truth_dir, note = folder / "study", folder / "truth", folder / "made.json"
+    made_from = digest(SEED, row, code_digest())
+    found = _read_note(note)
+    if found.get("made_from") != made_from or not study.is_dir() or not (truth_dir / "truth.json").is_file():
+        note.unlink(missing_ok=True)
+        found = {"made_from": made_from, "truth": simulate_study(row, study, truth_dir)}
+        _save_text(json.dumps(found), note)
+    return study, truth_dir, found["truth"]
+
+
 def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[Path]:
     """Execute the notebooks in their order, with this workspace, and keep them with their outputs.
 
@@ -179,10 +216,19 @@ def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[
             client.execute(env=environment)
         except (CellExecutionError, CellControlSignal) as error:
             raise RuntimeError(f"The notebook {path.name} stopped: {error}") from error
-        notebook.metadata.pop("widgets", None)  # the state of widgets would add megabytes to every notebook
+        _leave_pictures(notebook)
         executed.append(ws.notebooks / path.name)
         _save_text(nbformat.writes(notebook), executed[-1])
     return executed
+
+
+def _leave_pictures(notebook):
+    """Without a kernel a slider is an empty box: keep the picture that it was first drawn with, and nothing else."""
+    notebook.metadata.pop("widgets", None)  # the state of widgets would add megabytes to every notebook
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output["data"].pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def _save(table, path):

@@ -48,8 +48,14 @@ def fold_of(stacks, folds) -> np.ndarray:
     return np.array([people.index(stack.subject) % folds for stack in stacks])
 
 
-def read_stacks(path) -> list[Stack]:
+def read_stacks(path, *, most=None) -> list[Stack]:
     """Read a folder of NIfTI label maps, or the .npz file that `write_stacks` made of one.
+
+    Parameters
+    ----------
+    path : path
+    most : int, optional
+        Only so many maps of a folder, spread over it; all when None.
 
     Raises
     ------
@@ -65,6 +71,8 @@ def read_stacks(path) -> list[Stack]:
     files = sorted(path.glob("*.nii.gz"))
     if not files:
         raise ValueError(f"Found no label map (*.nii.gz) in {path}; expected those of thigh_labels.")
+    if most is not None:
+        files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
     return [stack for file in files for stack in _thighs(file)]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from types import SimpleNamespace
+
 import ipywidgets
 import matplotlib
 import numpy as np
@@ -33,6 +36,38 @@ def test_turning_a_knob_draws_anew():
     assert seen == [(35.0, "T2"), (37.5, "T2")]
     assert picture.value[:4] == b"\x89PNG" and picture.value != before
     assert not matplotlib.pyplot.get_fignums()  # every figure is closed again
+
+
+def test_an_array_of_axes_is_one_figure():
+    volume = Volume(np.random.default_rng(0).uniform(size=(12, 10, 5)), np.diag([2.0, 2, 6, 1]))
+    box = figures.turn(figures.side_by_side, {"a": volume, "b": volume}, columns=2, slice_index=(0, 4, 1))
+    assert box.children[-1].value[:4] == b"\x89PNG" and not matplotlib.pyplot.get_fignums()
+
+
+def test_without_a_kernel_the_picture_is_left():
+    box = figures.turn(lambda *, x: figures.roc_curve(pd.DataFrame({"group": ["HC", "IIM"] * 4, "t2_ms": range(8)})),
+                       x=(0, 2, 1))
+    found = box._repr_mimebundle_()
+    data = found[0] if isinstance(found, tuple) else found
+    assert base64.b64decode(data["image/png"]) == box.children[-1].value
+    assert "application/vnd.jupyter.widget-view+json" in data  # where a kernel runs, the sliders themselves
+
+
+def test_a_gallery_is_drawn_anew_from_its_seeds():
+    asked = []
+
+    def draw(size, *, anatomy, deform):
+        asked.append((size, anatomy, deform))
+        images = np.full((2, size, size), anatomy / 10)
+        return SimpleNamespace(images=images, labels=np.ones((2, size, size), np.uint8))
+
+    box = figures.turn_gallery(draw, 8, anatomy=(0, 4, 1), deform=(0.0, 1.0, 0.5))
+    *sliders, picture = box.children
+    assert [type(slider) for slider in sliders] == [ipywidgets.IntSlider, ipywidgets.FloatSlider]
+    before = picture.value
+    sliders[0].value = 4
+    assert asked == [(8, 2, 0.5), (8, 4, 0.5)] and picture.value != before
+    assert not matplotlib.pyplot.get_fignums()
 
 
 def test_browse_runs_through_the_slices_from_feet_to_head():

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
 from mrmyo.report import compare_roc
-from mrmyo.reproduction import measured_table, reproduce
+from mrmyo.reproduction import example_study, measured_table, reproduce, run_notebooks
 from mrmyo.settings import workspace
 
 SUBJECTS = 3
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,9 @@ def reproduced(tmp_path_factory):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     first = {path: path.stat().st_mtime_ns for path in ws.processed.glob("*/done.json")}
-    report = reproduce(ws.root, subjects=SUBJECTS, n_jobs=2, progress=False)
+    with pytest.MonkeyPatch.context() as patch:  # on any machine; a test below shows real images
+        patch.delenv("MRMYO_REAL_DATA", raising=False)
+        report = reproduce(ws.root, subjects=SUBJECTS, n_jobs=2, progress=False)
     return ws, report, first
 
 
@@ -84,14 +89,58 @@ def test_printed_numbers_stand_beside(reproduced):
 def test_notebooks_ran_without_an_error_and_stay_small(reproduced):
     ws, _, _ = reproduced
     executed = sorted(ws.notebooks.glob("*.ipynb"))
-    assert [path.name for path in executed] == ["00_tour.ipynb", "06_healthy_vs_iim_roc.ipynb"]
+    assert [path.name for path in executed] == [
+        "00_tour.ipynb", "01_data.ipynb", "02_segmentation.ipynb", "06_healthy_vs_iim_roc.ipynb"]
     for path in executed:
-        assert path.stat().st_size < 1_500_000
+        assert path.stat().st_size < 2_500_000
         notebook = nbformat.read(path, as_version=4)
         assert "widgets" not in notebook.metadata
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
         assert not [output for output in outputs if output.output_type == "error"]
         assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def sliders_of(path):
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    return [output.data for output in outputs if "Knobs(" in output.get("data", {}).get("text/plain", "")]
+
+
+def test_sliders_leave_their_picture_in_executed_notebooks(reproduced):
+    ws, _, _ = reproduced
+    for path in ws.notebooks.glob("*.ipynb"):
+        for data in sliders_of(path):
+            assert set(data) == {"text/plain", "image/png"}
+    assert len(sliders_of(ws.notebooks / "02_segmentation.ipynb")) == 2
+
+
+@pytest.mark.realdata
+def test_notebooks_show_real_images_where_there_are_some(reproduced, real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRMYO_REAL_DATA", str(real_data))
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    for name in ("01_data.ipynb", "02_segmentation.ipynb"):
+        shutil.copy(ROOT / "notebooks" / name, notebooks)
+    before = {path.name: n_pictures(path) for path in reproduced[0].notebooks.glob("0[12]*.ipynb")}
+    ws = workspace(tmp_path / "results")
+    ws.root.mkdir()
+    (ws.root / "examples").symlink_to(reproduced[0].root / "examples")  # simulated already
+    for path in run_notebooks(ws, folder=notebooks, progress=False):
+        assert n_pictures(path) >= before[path.name] + 3
+        assert path.stat().st_size < 3_500_000
+
+
+def n_pictures(path):
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_an_example_is_simulated_once(reproduced, monkeypatch):
+    ws = reproduced[0]
+    monkeypatch.setattr("mrmyo.reproduction.simulate_study", lambda *_: pytest.fail("it was there already"))
+    study, truth_dir, truth = example_study("SYN-IIM-08", ws)
+    assert json.loads((truth_dir / "truth.json").read_text()) == truth and len(list(study.rglob("*.dcm"))) > 100
+    with pytest.raises(ValueError, match="SYN-X"):
+        example_study("SYN-X", ws)
 
 
 def test_measured_table_before_anything_was_measured(tmp_path):

@@ -9,9 +9,11 @@ from __future__ import annotations
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
+from mrmyo.figures.galleries import compare_masks, echoes, gallery, label_chart, side_by_side
+from mrmyo.figures.muscles import by_muscle, profile, trend
 from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
-from mrmyo.figures.widgets import browse, turn
+from mrmyo.figures.widgets import browse, turn, turn_gallery
 
 __all__ = [
     "COLOURS",
@@ -19,16 +21,25 @@ __all__ = [
     "FigureError",
     "bland_altman",
     "browse",
+    "by_muscle",
+    "compare_masks",
+    "echoes",
     "error_parts",
+    "gallery",
     "group_strip",
+    "label_chart",
     "label_colours",
     "level_map",
     "mask_pair",
     "montage",
     "muscle_strip",
     "overlay",
+    "profile",
     "roc_curve",
+    "side_by_side",
     "t2_map",
     "training_curve",
+    "trend",
     "turn",
+    "turn_gallery",
 ]

@@ -8,7 +8,9 @@ from mrmyo.figures.style import COLUMN_WIDTH_IN, FigureError, finish, new_axes
 from mrmyo.labels import label_table
 from mrmyo.volume import Volume, same_grid, to_canonical
 
-__all__ = ["label_colours", "montage", "overlay", "t2_map"]
+__all__ = ["box_of", "cut_to", "label_colours", "montage", "overlay", "t2_map"]
+
+MARGIN_MM = 20.0  # around labels, where only their part of the plane is shown
 
 # Neighbours in the thigh differ in hue and in lightness; left and right share a colour.
 MUSCLE_COLOURS = {
@@ -115,7 +117,7 @@ def t2_map(volume: Volume, *, slice_index=None, ax=None, vmin=20, vmax=80, cmap=
 
 
 def montage(volume: Volume, labels: Volume | None = None, *, n=9, fig=None, style="fill", window=None,
-            synthetic=False):
+            around=None, synthetic=False):
     """A grid of n slices spread evenly from feet to head, each as by :func:`overlay`, all in one grey window.
 
     Parameters
@@ -124,6 +126,8 @@ def montage(volume: Volume, labels: Volume | None = None, *, n=9, fig=None, styl
         As for :func:`overlay`.
     n : int
         How many slices; all of them when the volume has fewer.
+    around : Volume, optional
+        Show only the part of the plane around these labels.
     fig : matplotlib.figure.Figure, optional
         Where to draw; without it, a new figure two columns wide.
 
@@ -135,6 +139,9 @@ def montage(volume: Volume, labels: Volume | None = None, *, n=9, fig=None, styl
     import matplotlib.pyplot as plt
 
     volume, labels, _ = _ready(volume, labels, None)
+    if around is not None:
+        box = box_of(to_canonical(around))
+        volume, labels = cut_to(volume, box), labels and cut_to(labels, box)
     if n < 1:
         raise FigureError(f"Found n={n} slices; expected at least 1.")
     shown = np.unique(np.linspace(0, volume.shape[2] - 1, min(n, volume.shape[2])).round().astype(int))
@@ -153,6 +160,24 @@ def montage(volume: Volume, labels: Volume | None = None, *, n=9, fig=None, styl
     if synthetic:
         fig.suptitle("Synthetic data", fontsize=9)
     return grid[: shown.size]
+
+
+def box_of(labels: Volume) -> list[slice]:
+    """The part of the plane that holds labels (in canonical axes), with a margin; all of it where there are none."""
+    seen = (labels.array > 0).any(2)
+    box = []
+    for axis in (0, 1):
+        places = np.flatnonzero(seen.any(1 - axis)) if seen.any() else np.array([0, seen.shape[axis]])
+        margin = round(MARGIN_MM / labels.spacing_mm[axis])
+        box.append(slice(max(places[0] - margin, 0), places[-1] + margin + 1))
+    return box
+
+
+def cut_to(volume: Volume, box) -> Volume:
+    """The part of a volume in canonical axes that a box of `box_of` names; every voxel keeps its place."""
+    start = np.eye(4)
+    start[:2, 3] = [part.start for part in box]
+    return volume.with_array(volume.array[box[0], box[1]], affine=volume.affine @ start)
 
 
 def _ready(volume, labels, slice_index):
@@ -215,8 +240,10 @@ def _name_colours(ax, shown):
     table = label_table().set_index("value")["abbreviation"]
     names = dict.fromkeys(table[value] for value in table.index if (shown == value).any())
     ax.legend(
-        handles=[Patch(color=MUSCLE_COLOURS[name], label=name) for name in names], frameon=False, fontsize=7,
-        loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.8, handleheight=0.8, labelspacing=0.25,
+        handles=[Patch(facecolor=MUSCLE_COLOURS[name], edgecolor="#888888", linewidth=0.5, label=name)
+                 for name in names],  # with an edge, for the femur is white
+        frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.8, handleheight=0.8,
+        labelspacing=0.25,
     )
 
 

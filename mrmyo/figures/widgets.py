@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 
+from mrmyo.figures.galleries import gallery
 from mrmyo.figures.pictures import overlay, t2_map
 from mrmyo.volume import Volume, to_canonical
 
-__all__ = ["browse", "turn"]
+__all__ = ["browse", "turn", "turn_gallery"]
 
 
 def turn(draw: Callable, *fixed, dpi: int = 100, **options):
@@ -17,7 +19,7 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
     Parameters
     ----------
     draw : callable
-        Returns Matplotlib axes or a figure, such as the functions of `mrmyo.figures`.
+        Returns Matplotlib axes (one or an array) or a figure, such as the functions of `mrmyo.figures`.
     *fixed
         Positional arguments of `draw`.
     dpi : int
@@ -28,7 +30,8 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
     Returns
     -------
     ipywidgets.VBox
-        The sliders above the picture. Display it.
+        The sliders above the picture. Display it. Where no kernel runs (an executed notebook, a page made of it) the
+        picture stands there as it was first drawn.
     """
     import ipywidgets
 
@@ -39,13 +42,29 @@ def turn(draw: Callable, *fixed, dpi: int = 100, **options):
 
     def redraw(_=None):
         drawn = draw(*fixed, **rest, **{name: slider.value for name, slider in sliders.items()})
+        drawn = drawn.flat[0] if hasattr(drawn, "flat") else drawn  # of many axes any one knows the figure
         picture.value = _png(getattr(drawn, "figure", drawn), dpi)
 
     for slider in sliders.values():
         slider.observe(redraw, names="value")
     redraw()
     # at the left and not stretched: the picture keeps its size
-    return ipywidgets.VBox([*sliders.values(), picture], layout={"align_items": "flex-start"})
+    return _knobs([*sliders.values(), picture], picture)
+
+
+def _knobs(children, picture):
+    """A box of widgets that is its picture wherever widgets cannot be shown."""
+    import ipywidgets
+
+    class Knobs(ipywidgets.VBox):
+        """Sliders above a picture."""
+
+        def _repr_mimebundle_(self, **kwargs):
+            found = super()._repr_mimebundle_(**kwargs)
+            data, *more = found if isinstance(found, tuple) else (found,)
+            return ({**data, "image/png": base64.b64encode(picture.value).decode()}, *(more or [{}]))
+
+    return Knobs(children, layout={"align_items": "flex-start"})
 
 
 def _is_range(value):
@@ -99,3 +118,31 @@ def browse(volume: Volume, labels: Volume | None = None, *, t2: Volume | None = 
         return figure
 
     return turn(draw, slice=(0, to_canonical(volume).shape[2] - 1, 1))
+
+
+def turn_gallery(draw: Callable, *fixed, columns=6, style="beneath", dpi: int = 80, **options):
+    """A gallery with sliders for what it is drawn from, such as the seeds of training images.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns something with ``images`` and ``labels`` as `mrmyo.figures.gallery` takes them.
+    *fixed
+        Positional arguments of `draw`.
+    columns, style
+        As for `mrmyo.figures.gallery`.
+    dpi : int
+    **options
+        As for `turn`.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        The sliders above the gallery. Display it.
+    """
+
+    def picture(**chosen):
+        drawn = draw(*fixed, **chosen)
+        return gallery(drawn.images, drawn.labels, columns=columns, style=style)
+
+    return turn(picture, dpi=dpi, **options)

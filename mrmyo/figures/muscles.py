@@ -1,0 +1,153 @@
+"""Charts by muscle, along slices and along a number: how well a mask agrees, and what becomes of T2."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from mrmyo.figures.charts import GROUP_COLOURS
+from mrmyo.figures.style import COLOURS, FigureError, axis_name, finish, new_axes
+from mrmyo.labels import label_table
+
+__all__ = ["by_muscle", "profile", "trend"]
+
+WIDE_IN = 7.0
+WHOLE = "ALL"
+
+
+def by_muscle(table, *, value="dice", by=None, ax=None, synthetic=False):
+    """One number of every muscle: a point at the mean of the sides, a line between them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows with ``abbreviation`` and, where there are two, ``side``; as `mrmyo.measure.dice_by_muscle` gives them.
+    value : str
+        The column of the numbers; rows without one are left out.
+    by : str, optional
+        A column that tells several rows of a muscle apart by colour and marker.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it, a new figure two columns wide.
+    synthetic : bool
+        Whether the title says that the data are synthetic.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    _require(table, "abbreviation", value, *([by] if by else []))
+    table = table.dropna(subset=value)
+    order = [name for name in [*dict.fromkeys(label_table().abbreviation), WHOLE] if (table.abbreviation == name).any()]
+    if not order:
+        raise FigureError(f"Found no row with a {value}; expected at least one muscle that has it.")
+    groups = [(None, table)] if by is None else list(table.groupby(by, sort=False))
+    ax = ax or _wide(2.9)
+    if table[value].min() < 0:
+        ax.axhline(0, color="black", linewidth=0.8, zorder=1)
+    for i, (name, rows) in enumerate(groups):
+        spread = rows.groupby("abbreviation")[value].agg(["mean", "min", "max"]).reindex(order)
+        x = np.arange(len(order)) + (i - (len(groups) - 1) / 2) * min(0.18, 0.7 / len(groups))
+        colour = GROUP_COLOURS[i % 6]
+        ax.vlines(x, spread["min"], spread["max"], color=colour, linewidth=1.2)
+        ax.plot(x, spread["mean"], "osD^vP"[i % 6], color=colour, markersize=4.5, linestyle="", label=name)
+    for k in np.arange(0.5, len(order) - 1):
+        ax.axvline(k, color="#E5E5E5", linewidth=0.6, zorder=0)
+    ax.set_xticks(range(len(order)), order)
+    ax.set(xlim=(-0.6, len(order) - 0.4), ylabel=axis_name(value))
+    if value == "dice":
+        ax.set_ylim(min(0.5, 0.05 * np.floor(20 * table[value].min())), 1.0)
+        ax.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+    if by is not None:
+        _legend(ax, len(groups))
+    return finish(ax, "", synthetic, pad=18 if by else 4)
+
+
+def profile(table, *, value, x="slice", by=None, flag=None, ax=None, synthetic=False):
+    """One number along the slices, or along another number, as a line; what is flagged is ringed.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Such as `mrmyo.segmentation.slice_quality` gives.
+    value, x : str
+        The columns of the numbers.
+    by : str, optional
+        A column whose values get a line each.
+    flag : str, optional
+        A column of words: rows where it is not empty are ringed.
+    ax, synthetic
+        As for :func:`by_muscle`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    _require(table, x, value, *([by] if by else []), *([flag] if flag else []))
+    ax = ax or _wide(2.3)
+    groups = [(None, table)] if by is None else list(table.groupby(by, sort=False))
+    for i, (name, rows) in enumerate(groups):
+        rows = rows.sort_values(x)
+        ax.plot(rows[x], rows[value], "osD^vP"[i % 6], color=GROUP_COLOURS[i % 6], markersize=3.5, linestyle="-",
+                linewidth=1, label=name)
+    if flag is not None and (table[flag].astype(bool) & table[value].notna()).any():
+        ringed = table[table[flag].astype(bool) & table[value].notna()]
+        ax.plot(ringed[x], ringed[value], "o", markersize=9, markerfacecolor="none",
+                markeredgecolor=COLOURS["black"], linestyle="", label="flagged", clip_on=False)
+    ax.set(xlabel=axis_name(x), ylabel=axis_name(value))
+    if by is not None or flag is not None:
+        _legend(ax, len(groups) + 1)
+    return finish(ax, "", synthetic, pad=18 if by or flag else 4)
+
+
+def trend(table, *, x, y, edges, ax=None, synthetic=False):
+    """Every row as a faint point, and the median with the quartiles within steps of x.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    x, y : str
+        Columns of numbers; rows that lack one are left out.
+    edges : sequence of float
+        Where one step of x ends and the next begins. Steps with fewer than five rows get no median.
+    ax, synthetic
+        As for :func:`by_muscle`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    _require(table, x, y)
+    table = table.dropna(subset=[x, y])
+    ax = new_axes(ax, height=2.8)
+    size, alpha = (7, 0.35) if len(table) > 100 else (14, 0.8)
+    ax.scatter(table[x], table[y], s=size, color=COLOURS["grey"], alpha=alpha, linewidths=0)
+    for low, high in pairwise(edges):
+        inside = table[(table[x] >= low) & ((table[x] < high) | ((high == edges[-1]) & (table[x] == high)))]
+        if len(inside) < 5:
+            continue
+        first, median, third = np.percentile(inside[y], [25, 50, 75])
+        middle = float(inside[x].median())
+        ax.vlines(middle, first, third, color=COLOURS["blue"], linewidth=2)
+        ax.plot(middle, median, "o", color=COLOURS["blue"], markersize=6)
+        ax.annotate(f"{len(inside)}", (middle, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+                    fontsize=7, color="#555555")
+    ax.set(xlabel=f"{axis_name(x)} (n = {len(table)})", ylabel=axis_name(y))
+    return finish(ax, "", synthetic, pad=14)
+
+
+def _require(table, *columns):
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise FigureError(f"Found no column {', '.join(missing)}; the table has {', '.join(map(str, table.columns))}.")
+
+
+def _wide(height):
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(WIDE_IN, height), layout="constrained")[1]
+
+
+def _legend(ax, n):
+    ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=n, handletextpad=0.3,
+              columnspacing=1.0, borderaxespad=0.1)
