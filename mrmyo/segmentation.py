@@ -17,14 +17,15 @@ import numpy as np
 from scipy import ndimage
 
 from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
-from mrmyo.segmentation_checks import check_front, check_image, check_scope, stack_note
-from mrmyo.segmentation_crops import CROP, N_CLASSES, PASSES, PIXEL_MM, normalise, plan, run_network
-from mrmyo.segmentation_quality import KEY, SCOPE, describe, read_formula, slice_quality
+from mrmyo.segmentation_checks import check_image, check_thighs, stack_note
+from mrmyo.segmentation_crops import CROP, N_CLASSES, PASSES, PIXEL_MM, SMALLEST, normalise, plan, run_network
+from mrmyo.segmentation_quality import KEY, SCOPE, describe, flag_lines, read_formula, slice_quality
 from mrmyo.segmentation_sides import SegmentationError, find_body, find_centres, find_sides, side_source
 from mrmyo.volume import Volume, to_canonical
 
-__all__ = ["CROP", "KIND", "N_CLASSES", "PIXEL_MM", "Model", "Segmentation", "SegmentationError", "build_network", "load_model",
-           "model_hash", "normalise", "segment", "segment_with_probability", "slice_quality"]
+__all__ = ["CROP", "KIND", "N_CLASSES", "PIXEL_MM", "Model", "Segmentation", "SegmentationError", "build_network",
+           "flag_lines", "load_model", "model_hash", "normalise", "segment", "segment_with_probability",
+           "slice_quality"]
 
 MODEL_PATH = Path(__file__).parent / "models" / "thigh_vnet.safetensors"
 CHANNELS = (16, 32, 48, 64, 96)
@@ -175,13 +176,11 @@ def _segment(volume, model, passes, maps, progress):
     spacing = canonical.spacing_mm[:2]
     body = find_body(stack, spacing)
     sides = find_sides(body, canonical)
-    smallest = model.card.get("input", {}).get("smallest_crop", CROP)
+    smallest = model.card.get("input", {}).get("smallest_crop", SMALLEST)
     jobs = plan(body, sides, find_centres(body, sides, spacing), spacing, smallest=smallest)
     found = run_network(model.network, stack, spacing, jobs, sides, passes=passes, maps=maps, progress=progress)
     labels, scope = found.labels, found.scope
-    check_scope(scope)
-    kept = np.flatnonzero(scope >= SCOPE * scope.max())
-    check_front(model.network, stack, spacing, jobs, found.features, kept)
+    check_thighs(model.network, stack, spacing, jobs, found)
     labels[scope < SCOPE * scope.max()] = 0
     for side in sides:
         _clean(labels, side)

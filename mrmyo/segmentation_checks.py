@@ -6,17 +6,17 @@ import numpy as np
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
 from mrmyo.segmentation_crops import normalise, probabilities, sample
-from mrmyo.segmentation_quality import features_of
+from mrmyo.segmentation_quality import SCOPE, features_of
 from mrmyo.segmentation_sides import SegmentationError
 
-__all__ = ["check_front", "check_image", "check_scope", "stack_note"]
+__all__ = ["check_image", "check_thighs", "stack_note"]
 
 # with their share of the area of all muscle, they tell how far a slice is from the knee
 DISTAL, PROXIMAL = ("VM", "BFS", "SM"), ("RF", "AM", "ST", "AL", "OTH")
 KNEE_AT_THE_TOP = ("the knee seems to be at the top: the header's slice order or patient position may be wrong, and "
                    "left and right exchanged with it")
 FRONT_GAIN = 0.02  # of mean entropy
-TRIED = 3  # slices that are also tried with front and back exchanged
+TRIED, TRIED_AT_MOST = 2, 5  # slices that are also tried with front and back exchanged; where none shows a thigh
 
 
 def check_image(volume, canonical) -> None:
@@ -42,44 +42,39 @@ def check_image(volume, canonical) -> None:
                                 "expected magnitudes, with air near 0. Take the magnitude image, or add an offset.")
 
 
-def check_scope(scope) -> None:
-    """Refuse a stack without a single slice that is likely one through thighs."""
-    if scope.max() < 0.5:
-        raise SegmentationError(f"Found no thigh: none of {len(scope)} slices looks like one through thighs (the "
-                                f"likeliest {scope.max():.0%}). Expected axial slices between knee and hip, brighter "
-                                "than the air around them.")
-
-
-def check_front(network, stack, spacing, jobs, features, kept) -> None:
-    """Refuse a stack whose anatomy is recognised far better with front and back exchanged.
+def check_thighs(network, stack, spacing, jobs, found) -> None:
+    """Refuse a stack without thighs, and one whose thighs are recognised far better with front and back exchanged.
 
     A turn by 180° about the long axis and a mirrored picture look alike to a network that sees one thigh at a time, so
-    that one trial covers both. A mirroring of left and right alone cannot be noticed: a pair of thighs looks the same.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-    features : dict
-        {(slice, side): features} of the jobs as they are.
-    kept : sequence of int
-        Slices that are not left empty; a few spread evenly over them are tried.
+    that one trial covers both. Of 40 random thighs and 6 real image stacks none was recognised better the wrong way
+    round: the entropy rose by 0.05 or more and the likelihood of a thigh never did. A mirroring of left and right alone
+    cannot be noticed: a pair of thighs looks the same.
     """
-    picked = np.unique(np.asarray(kept)[np.linspace(0, len(kept) - 1, min(TRIED, len(kept)) + 2).round().astype(int)])
-    tried = [job for job in jobs if job.k in (picked[1:-1] if len(picked) > 2 else picked)]
-    gains = []
-    for job in tried:
-        image = normalise(sample(stack[job.k], job, spacing)[None, :, ::-1])
-        found, _, air = probabilities(network, image)
-        turned = features_of(found, image, air)
-        gains.append(features[job.k, job.side]["entropy"] - float(turned["entropy"][0]))
-    gain = float(np.median([-1.0 if np.isnan(g) else g for g in gains]))
-    if gain > FRONT_GAIN:
+    likeliest = float(found.scope.max())
+    any_thigh = likeliest >= 0.5
+    slices = np.flatnonzero(found.scope >= SCOPE * likeliest) if any_thigh else np.arange(len(stack))
+    n = min(TRIED if any_thigh else TRIED_AT_MOST, len(slices))
+    picked = slices[((np.arange(n) + 0.5) * len(slices) / n).astype(int)]
+    better = []
+    for i, k in enumerate(picked):
+        here = [job for job in jobs if job.k == k]
+        job = here[i % len(here)]
+        image = normalise(sample(stack[k], job, spacing)[None, :, ::-1])
+        probability, scope, air = probabilities(network, image)
+        turned, upright = features_of(probability, image, air), found.features[k, job.side]
+        gain = np.nan_to_num(upright["entropy"], nan=1.0) - float(turned["entropy"][0])
+        better.append(bool(gain > FRONT_GAIN and scope[0] > max(upright["in_scope"], 0.9)))
+    if all(better) if any_thigh else sum(better) > len(better) / 2:
         raise SegmentationError(
             "Found thighs whose front lies behind: with front and back exchanged the muscles are recognised far "
             "better. Expected the patient's front where the header says (patient position, or the affine of a "
             "converted file). Correct the header, and with it left and right: a patient who lies the other way round "
             "has them exchanged too."
         )
+    if not any_thigh:
+        raise SegmentationError(f"Found no thigh: none of {len(stack)} slices looks like one through thighs (the "
+                                f"likeliest {likeliest:.0%}). Expected axial slices between knee and hip, brighter "
+                                "than the air around them.")
 
 
 def stack_note(labels, slice_mm) -> str:

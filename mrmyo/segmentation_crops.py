@@ -16,11 +16,12 @@ from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
 from mrmyo.progress import track
 from mrmyo.segmentation_quality import features_of
 
-__all__ = ["CROP", "N_CLASSES", "PASSES", "PIXEL_MM", "Found", "Job", "normalise", "plan", "probabilities",
+__all__ = ["CROP", "N_CLASSES", "PASSES", "PIXEL_MM", "SMALLEST", "Found", "Job", "normalise", "plan", "probabilities",
            "run_network", "sample"]
 
 PIXEL_MM = 1.25
 CROP = 192  # the largest
+SMALLEST = 160  # at 128, slices of thighs were taken for none
 N_CLASSES = len(MUSCLES) + 2  # background, the muscles by label value, femur
 STEP = 32  # how often the network halves the resolution: 2 to the fifth
 MARGIN_MM = 8.0  # around the body: padding begins beyond it
@@ -66,9 +67,9 @@ def normalise(images) -> np.ndarray:
     return scaled.reshape(images.shape)
 
 
-def plan(body, sides, centres, spacing, *, smallest=CROP) -> list[Job]:
+def plan(body, sides, centres, spacing, *, smallest=SMALLEST) -> list[Job]:
     """The crops of every slice and side: around the centroid, or beside it where the thigh's body and a margin would
-    not fit; in steps of 32 pixels between the smallest that the network was trained on and 192.
+    not fit; in steps of 32 pixels, at most 192.
     """
     jobs = []
     for side in centres:
@@ -132,7 +133,7 @@ def run_network(network, stack, spacing, jobs, sides, *, passes=1, maps=False, p
     for batch in track(_batches(jobs), label="Segmenting", show=progress):
         images = normalise(np.stack([sample(stack[job.k], job, spacing) for job in batch]))
         found, in_scope, air = probabilities(network, images, passes=passes)
-        known = features_of(found, images, air)
+        known = {**features_of(found, images, air), "in_scope": in_scope}
         for i, job in enumerate(batch):
             scope[job.k] += in_scope[i] / n_sides
             features[job.k, job.side] = {name: float(values[i]) for name, values in known.items()}

@@ -10,14 +10,15 @@ import numpy as np
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
 
-__all__ = ["FORMULA_PATH", "KEY", "PREDICTORS", "SCOPE", "describe", "expected_dice", "features_of", "predictors",
-           "read_formula", "slice_quality"]
+__all__ = ["FORMULA_PATH", "KEY", "PREDICTORS", "SCOPE", "describe", "expected_dice", "features_of", "flag_lines",
+           "predictors", "read_formula", "slice_quality"]
 
 KEY = "slice_quality"  # where `Volume.meta` of a label map holds the rows
 SCOPE = 0.98  # slices below this share of the likeliest are left empty; those through thighs lie above 0.999
 FORMULA_PATH = Path(__file__).parent / "models" / "thigh_vnet_quality.json"
 MOST_ENTROPY = 0.12
 LEAST_DICE = 0.85  # slices that are expected below this are to be looked at
+POOR = f"a Dice below {LEAST_DICE} is to be expected"
 MOST_LIKE_FAT = 0.6
 PREDICTORS = ("one", "logit_sureness", "entropy", "log_muscle_cm2", "like_fat", "logit_scope")
 LEAST_CM2 = 8.0  # less muscle than this in a slice through a thigh is hardly all of it
@@ -133,23 +134,49 @@ def describe(labels, spacing, scope, features, side_from, *, formula, notes=()) 
         row = {name: round(known[name], 4) for name in ("scope", "entropy", "sureness", "like_fat", "muscle_cm2")}
         rows.append({"slice": k, "side": side, "expected_dice": round(expected, 3), **row,
                      "empty": bool(scope[k] < SCOPE * np.max(scope)), "cut_off": bool(mask.sum() > inner),
-                     "side_from": side_from, "stack": "; ".join(notes)})
+                     "side_from": side_from, "stack": ", ".join(notes)})
     return rows
 
 
-def _flag(row):
+def _reasons(row):
+    """What calls for a look at a slice, in words."""
     if row["empty"]:
-        return "no thigh: left empty"
-    reasons = [text for text, found in (
+        return ["no thigh: left empty"]
+    return [text for text, found in (
         ("cut off by the edge of the image", row["cut_off"]),
         ("unlike the slices that the network knows", row["scope"] < SCOPE or row["entropy"] > MOST_ENTROPY),
         ("hardly any muscle", row["muscle_cm2"] < LEAST_CM2),
         ("muscle as bright as fat: hardly told apart", row["like_fat"] > MOST_LIKE_FAT),
-        (f"expected Dice {row['expected_dice']:.2f}", row["expected_dice"] < LEAST_DICE),
+        (POOR, row["expected_dice"] < LEAST_DICE),
         ("left or right by position alone", row["side_from"] == "position"),
         (row["stack"], row["stack"]),
     ) if found]
-    return "; ".join(reasons)
+
+
+def flag_lines(quality) -> list[str]:
+    """The flags of a table of `slice_quality`, one line for each reason and side: which slices to look at."""
+    where = {}
+    for row in quality.itertuples():
+        for reason in filter(None, str(row.flag).split("; ")):
+            where.setdefault(reason, {}).setdefault(row.side, []).append(int(row.slice))
+    lines = []
+    for reason, sides in where.items():
+        same = len(sides) == 2 and sides["left"] == sides["right"]
+        for side, slices in [("both thighs", sides["left"])] if same else sides.items():
+            side = side if same else f"{side} thigh"
+            lines.append(f"{side}, {'slice' if len(slices) == 1 else 'slices'} {_ranges(slices)}: {reason}")
+    return lines
+
+
+def _ranges(numbers):
+    """3, 4, 5, 8 as 3–5, 8."""
+    runs = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in runs)
 
 
 def slice_quality(labels):
@@ -180,4 +207,4 @@ def slice_quality(labels):
     if KEY not in labels.meta:
         raise ValueError("Found no quality in this label map; expected one that mrmyo.segment just returned "
                          "(files do not keep it). Segment the image again.")
-    return pd.DataFrame([{**row, "flag": _flag(row)} for row in labels.meta[KEY]])
+    return pd.DataFrame([{**row, "flag": "; ".join(_reasons(row))} for row in labels.meta[KEY]])
