@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
-from mrmyo.segmentation_crops import normalise, probabilities, sample
-from mrmyo.segmentation_quality import SCOPE, features_of
+from mrmyo.segmentation_crops import PIXEL_MM, normalise, probabilities, sample
+from mrmyo.segmentation_quality import LEAST_CM2, SCOPE, features_of
 from mrmyo.segmentation_sides import SegmentationError
 
 __all__ = ["check_image", "check_thighs", "stack_note"]
@@ -51,13 +51,18 @@ def check_thighs(network, stack, spacing, jobs, found) -> None:
     cannot be noticed: a pair of thighs looks the same.
     """
     likeliest = float(found.scope.max())
-    any_thigh = likeliest >= 0.5
+    area = np.zeros(len(stack))
+    for (k, _), known in found.features.items():
+        area[k] += known["muscle_pixels"] * PIXEL_MM**2 / 100
+    any_thigh = bool(((found.scope >= 0.5) & (area >= LEAST_CM2)).any())
     slices = np.flatnonzero(found.scope >= SCOPE * likeliest) if any_thigh else np.arange(len(stack))
     n = min(TRIED if any_thigh else TRIED_AT_MOST, len(slices))
     picked = slices[((np.arange(n) + 0.5) * len(slices) / n).astype(int)]
     better = []
     for i, k in enumerate(picked):
         here = [job for job in jobs if job.k == k]
+        if not here:
+            continue  # no body
         job = here[i % len(here)]
         image = normalise(sample(stack[k], job, spacing)[None, :, ::-1])
         probability, scope, air = probabilities(network, image)
@@ -73,8 +78,9 @@ def check_thighs(network, stack, spacing, jobs, found) -> None:
         )
     if not any_thigh:
         raise SegmentationError(f"Found no thigh: none of {len(stack)} slices looks like one through thighs (the "
-                                f"likeliest {likeliest:.0%}). Expected axial slices between knee and hip, brighter "
-                                "than the air around them.")
+                                f"likeliest {likeliest:.0%}, the most muscle {area.max():.0f} cm²). Expected axial "
+                                "slices between knee and hip, brighter than the air around them.")
+
 
 
 def stack_note(labels, slice_mm) -> str:

@@ -174,10 +174,10 @@ def _mask(stages, structural, structural_key, labels, model, progress):
 
 def _segment(structural, model, progress, path):
     """The automatic mask, and beside it what is known of its slices."""
-    from mrmyo.segmentation import segment, slice_quality
+    from mrmyo.segmentation import segment
 
     labels = segment(structural, model=model, progress=progress)
-    write_quality(slice_quality(labels), path.with_name(SLICE_QUALITY))
+    write_quality(labels, path.with_name(SLICE_QUALITY))
     write_nifti(labels, path)
 
 

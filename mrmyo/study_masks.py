@@ -7,6 +7,7 @@ from pathlib import Path
 from mrmyo.files import replacing
 from mrmyo.nifti import write_nifti
 from mrmyo.segmentation import flag_lines, segment, segment_with_probability, slice_quality
+from mrmyo.segmentation_quality import KEY
 
 __all__ = ["output_names", "stem_of", "write_mask", "write_quality"]
 
@@ -43,10 +44,17 @@ def output_names(images, out) -> list[Path]:
     return names
 
 
-def write_quality(quality, path) -> None:
-    """Write a table of `mrmyo.segmentation.slice_quality` as CSV."""
+def write_quality(labels, path):
+    """Write the table of `mrmyo.segmentation.slice_quality` of fresh labels as CSV, and return it.
+
+    The labels of a network that tells nothing of its slices give a table without rows.
+    """
+    import pandas as pd
+
+    quality = slice_quality(labels) if KEY in labels.meta else pd.DataFrame(columns=["slice", "side", "flag"])
     with replacing(path) as partial:
         quality.to_csv(partial, index=False)
+    return quality
 
 
 def write_mask(volume, path, *, model=None, passes=1, probability=False, progress=True):
@@ -77,6 +85,4 @@ def write_mask(volume, path, *, model=None, passes=1, probability=False, progres
     else:
         labels = segment(volume, model, progress, passes=passes)
     write_nifti(labels, path)
-    quality = slice_quality(labels)
-    write_quality(quality, path.with_name(f"{stem_of(path)}_quality.csv"))
-    return labels, flag_lines(quality)
+    return labels, flag_lines(write_quality(labels, path.with_name(f"{stem_of(path)}_quality.csv")))

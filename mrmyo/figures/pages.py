@@ -143,8 +143,8 @@ def write_quality_page(
 
 def _slice_section(slices, structural, mask):
     """The flagged slices: pictures of those that promise least, and a table of all."""
-    if slices is None:
-        return []
+    if slices is None or slices.empty:
+        return []  # a reviewed mask, or one of a network that tells nothing
     flagged = slices[slices.flag.fillna("") != ""]
     if flagged.empty:
         return ["<h2>Slices to look at first</h2>", "<p>None was flagged; look at the mask all the same.</p>"]
