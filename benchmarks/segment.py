@@ -4,7 +4,8 @@
 
 Time: a synthetic pair of thighs, 30 slices of 320 × 320, from a NIfTI file to labels, in a process that has imported
 torch. Beside it, in turns, the same network on crops of 192 pixels for every slice, and that without folded batch norm;
-the ratios are those of the medians. One turn is not counted.
+the ratios are those of the medians, by the clock and of the time that all cores spent, which other work on the machine
+hardly changes. One turn is not counted.
 Memory: the highest resident size of a process that does nothing else (Linux only), in all and above torch alone.
 Methods: Dice of the whole muscle by Otsu's threshold, k-means (three classes of intensity), and a fat ring (what lies
 inside the subcutaneous fat, is darker than fat, and is no bone), beside the network, on the in-phase image of a
@@ -68,16 +69,17 @@ def with_crops_of(model, pixels):
 
 
 def times_s(path, model, model_path, repeats):
-    """{variant: median seconds from file to labels}."""
+    """{variant: median seconds from file to labels, by the clock and of all cores together}."""
     whole = with_crops_of(model, 192)
     variants = {"mrmyo": model, "crops of 192 pixels": whole, "and batch norm apart": unfused(whole, model_path)}
     times = {name: [] for name in variants}
     for turn in range(repeats + 1):
         for name, variant in variants.items():
-            start = time.perf_counter()
+            clock, work = time.perf_counter(), time.process_time()
             segment(read_nifti(path), variant, progress=False)
-            times[name] += [time.perf_counter() - start] if turn else []
-    return {name: statistics.median(values) for name, values in times.items()}
+            times[name] += [(time.perf_counter() - clock, time.process_time() - work)] if turn else []
+    return {name: [statistics.median(column) for column in zip(*values, strict=True)]
+            for name, values in times.items()}
 
 
 def peak_mib(path, model_path):
@@ -178,8 +180,10 @@ def main():
         draw_stack(path)
         if "time" in options.only:
             times = times_s(path, model, options.model, options.repeats)
-            for name, seconds in times.items():
-                print(f"{name:24s} {seconds:6.2f} s   {seconds / times['mrmyo']:5.2f}", flush=True)
+            print(f"{'':24s} {'clock':>8s} {'ratio':>6s} {'cores':>8s} {'ratio':>6s}")
+            for name, spent in times.items():
+                print(f"{name:24s} " + " ".join(f"{s:6.2f} s {s / own:6.2f}"
+                                                for s, own in zip(spent, times["mrmyo"], strict=True)), flush=True)
         if "memory" in options.only:
             peak, above = peak_mib(path, options.model)
             print(f"peak {peak:.0f} MiB, {above:.0f} MiB above torch", flush=True)

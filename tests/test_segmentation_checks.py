@@ -94,7 +94,7 @@ def test_one_or_two_slices_are_enough(thighs, n):
 
 
 def test_thighs_of_fat_alone_are_refused_or_flagged():
-    quality = flags_of(draw_thighs(3, fat_of_muscle=0.98)[0])
+    quality = flags_of(draw_thighs(3, muscle_is_fat=True)[0])
     assert quality is None or (quality.flag != "").all()
 
 

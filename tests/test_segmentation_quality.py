@@ -32,7 +32,8 @@ def random_batch(seed=0):
     """Probabilities (2, 15, 40, 32) that are unsure in places, images and air."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (2, 15, 40, 32))
-    logits[:, 3, 10:30, 8:24] += 4
+    logits[:, 0] += 5
+    logits[:, 3, 10:30, 8:24] += 9
     probability = torch.tensor(logits).softmax(1).float()
     return probability, rng.uniform(0, 2, (2, 40, 32)).astype(np.float32), torch.zeros(2, 40, 32)
 
