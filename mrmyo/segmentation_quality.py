@@ -16,10 +16,10 @@ __all__ = ["FORMULA_PATH", "KEY", "PREDICTORS", "SCOPE", "describe", "expected_d
 KEY = "slice_quality"  # where `Volume.meta` of a label map holds the rows
 SCOPE = 0.98  # slices below this share of the likeliest are left empty; those through thighs lie above 0.999
 FORMULA_PATH = Path(__file__).parent / "models" / "thigh_vnet_quality.json"
-MOST_ENTROPY = 0.12
+MOST_ENTROPY = 0.13
 LEAST_DICE = 0.85  # slices that are expected below this are to be looked at
 POOR = f"a Dice below {LEAST_DICE} is to be expected"
-MOST_LIKE_FAT = 0.35
+MOST_LIKE_FAT, UNSURE = 0.35, 0.1  # both: half of all random contrasts show muscle and fat alike, and clearly
 PREDICTORS = ("one", "logit_sureness", "entropy", "log_muscle_cm2", "like_fat", "logit_scope")
 LEAST_CM2 = 8.0  # less muscle than this in a slice through a thigh is hardly all of it
 EDGE_MM = 3.0
@@ -146,7 +146,7 @@ def _reasons(row):
         ("cut off by the edge of the image", row["cut_off"]),
         ("unlike the slices that the network knows", row["scope"] < SCOPE or row["entropy"] > MOST_ENTROPY),
         ("hardly any muscle", row["muscle_cm2"] < LEAST_CM2),
-        ("muscle as bright as fat: hardly told apart", row["like_fat"] > MOST_LIKE_FAT),
+        ("muscle as bright as fat: hardly told apart", row["like_fat"] > MOST_LIKE_FAT and row["entropy"] > UNSURE),
         (POOR, row["expected_dice"] < LEAST_DICE),
         ("left or right by position alone", row["side_from"] == "position"),
         (row["stack"], row["stack"]),
