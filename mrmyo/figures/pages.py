@@ -158,15 +158,22 @@ def _slice_section(slices, structural, mask):
 
 
 def _strip_figure(structural, mask, numbers):
-    """Up to six slices in a row, by their number along the array."""
+    """Slices, three in a row, by their number along the array."""
     import matplotlib.pyplot as plt
+    import numpy as np
 
     from mrmyo.figures.pictures import overlay
 
     axis = structural.slice_axis
     upwards = structural.affine[2, axis] > 0
-    figure, axes = plt.subplots(1, len(numbers), figsize=(1.65 * max(len(numbers), 3), 1.6), layout="constrained")
-    for number, ax in zip(numbers, [axes] if len(numbers) == 1 else axes, strict=True):
+    columns, rows = min(len(numbers), 3), -(-len(numbers) // 3)
+    size = np.array(structural.shape) * structural.spacing_mm
+    tall = size[2 if axis == 1 else 1] / size[1 if axis == 0 else 0]
+    figure = plt.figure(figsize=(3.2 * columns, rows * (3.2 * min(max(tall, 0.3), 1.2) + 0.3)), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for ax in grid[len(numbers):]:
+        ax.remove()
+    for number, ax in zip(numbers, grid, strict=False):
         index = int(number) if upwards else structural.shape[axis] - 1 - int(number)
         overlay(structural, mask, slice_index=index, ax=ax, style="outline", title=f"slice {number}")
     return figure
