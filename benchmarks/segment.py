@@ -104,10 +104,11 @@ def by_otsu(plane, body):
 
 
 def by_kmeans(plane, body):
-    """The darkest of three classes of intensity within the body."""
+    """The larger of the two darker of three classes of intensity within the body."""
     centres, label = kmeans2(plane[body].astype(float), np.percentile(plane[body], [10, 50, 90]), minit="matrix")
     out = np.zeros(plane.shape, bool)
-    out[body] = label == centres.argmin()
+    darker = np.argsort(centres)[:2]
+    out[body] = label == darker[np.bincount(label, minlength=3)[darker].argmax()]
     return out
 
 

