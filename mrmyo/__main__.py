@@ -26,8 +26,8 @@ def main(argv=None) -> int:
 
 def _words(error, arguments):
     """What went wrong; folders of DICOM are not named, for they may be called after patients."""
-    given = [getattr(arguments, name, None) for name in ("folder", "image", "folders")]
-    paths = [path for path in [*given[:2], *(given[2] or ())] if path is not None]
+    given = [getattr(arguments, name, None) for name in ("folder", "image", "folders", "images")]
+    paths = [path for path in [*given[:2], *(given[2] or ()), *(given[3] or ())] if path is not None]
     text = str(error)
     for folder in [path for path in paths if not path.name.endswith((".nii", ".nii.gz"))]:
         if getattr(error, "filename", None) and Path(os.fsdecode(error.filename)).is_relative_to(folder):
@@ -71,10 +71,12 @@ def _parser():
                              "another lab's (default: the shipped one)")
         command.add_argument("--settings", type=Path, help="a settings file in TOML")
 
-    segment = add("segment", _segment, "label the muscles of one image")
-    segment.add_argument("image", type=Path, help="a NIfTI file, or a folder of DICOM")
-    segment.add_argument("out", type=Path, help="the label map to write (.nii.gz)")
+    segment = add("segment", _segment, "label the muscles of images, and tell which slices to look at")
+    segment.add_argument("images", type=Path, nargs="+", help="NIfTI files, or folders of DICOM")
+    segment.add_argument("out", type=Path, help="the label map to write (.nii.gz); for several images, their folder")
     segment.add_argument("--model", type=Path, help="a segmentation model, or the description of another lab's")
+    segment.add_argument("--passes", type=int, default=1, help="1 to 5: average as many turned and scaled passes")
+    segment.add_argument("--probability", action="store_true", help="write probability and entropy as well")
 
     t2 = add("t2", _t2, "fit T2 to a multi-echo series")
     t2.add_argument("image", type=Path, help="a 4-D NIfTI file, or a folder of DICOM")
@@ -195,14 +197,27 @@ def _tell(rows):
 
 
 def _segment(arguments):
-    from mrmyo import label_table, segment, write_nifti
+    from mrmyo import label_table
+    from mrmyo.study_masks import output_names, write_mask
 
-    _check_output(arguments.out, arguments.image)
-    labels = segment(_image(arguments.image, ("in_phase", "water", "t2w", "t1w")), model=arguments.model)
-    write_nifti(labels, arguments.out)
-    table = label_table()
-    table["n_voxels"] = [int((labels.array == value).sum()) for value in table.value]
-    print(table[table.n_voxels > 0][["value", "abbreviation", "side", "n_voxels"]].to_string(index=False))
+    names, failed = output_names(arguments.images, arguments.out), 0
+    for image, name in zip(arguments.images, names, strict=True):
+        try:
+            labels, lines = write_mask(_image(image, ("in_phase", "water", "t2w", "t1w")), name, model=arguments.model,
+                                       passes=arguments.passes, probability=arguments.probability)
+        except (ValueError, OSError) as error:
+            if len(names) == 1:
+                raise
+            print(f"{name.name} was not made: {_words(error, arguments)}", file=sys.stderr)
+            failed += 1
+            continue
+        if len(names) == 1:
+            table = label_table()
+            table["n_voxels"] = [int((labels.array == value).sum()) for value in table.value]
+            print(table[table.n_voxels > 0][["value", "abbreviation", "side", "n_voxels"]].to_string(index=False))
+        print(f"{name}: " + ("look at every mask; nothing was noticed." if not lines else "look first at"))
+        print("".join(f"  {line}\n" for line in lines), end="")
+    return 1 if failed else 0
 
 
 def _t2(arguments):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-__all__ = ["ThighNet", "VNet", "has_bfloat16", "read_weights"]
+__all__ = ["ThighNet", "VNet", "fused", "has_bfloat16", "read_weights"]
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 itself; where PyTorch imitates it, it takes twice the time."""
-    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask() for ask in known if ask is not None)
+    """Whether this processor computes in bfloat16 itself; where PyTorch imitates it, it takes twice the time.
+
+    AVX-512 BF16 alone decides: some virtual machines announce AMX tiles and do not let them be used.
+    """
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(ask and ask())
 
 
 def read_weights(path) -> dict:
@@ -98,7 +102,23 @@ class ThighNet(VNet):
 
     def probabilities(self, x):
         """(batch, n_names + 2, x, y) probabilities of background, muscles and bone; (batch,) that it is a thigh."""
+        return self.parts(x)[:2]
+
+    def parts(self, x):
+        """As `probabilities`, and (batch, x, y) that it is air."""
         tissue, names, scope = self(x)
         tissue, names = tissue.float().softmax(1), names.float().softmax(1)
         probability = torch.cat([tissue[:, :1] + tissue[:, 3:], tissue[:, 1:2] * names, tissue[:, 2:3]], 1)
-        return probability, scope.float().sigmoid()
+        return probability, scope.float().sigmoid(), tissue[:, 0]
+
+
+def fused(network):
+    """A copy for inference whose batch normalisation is folded into the convolutions before it: the same numbers to
+    rounding, in four fifths of the time."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    network = copy.deepcopy(network).eval()
+    for block in [*network.blocks, *network.merge]:
+        first, first_norm, relu, second, second_norm = block.body
+        block.body = nn.Sequential(fuse_conv_bn_eval(first, first_norm), relu, fuse_conv_bn_eval(second, second_norm))
+    return network.to(memory_format=torch.channels_last)

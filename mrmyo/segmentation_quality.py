@@ -2,31 +2,108 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
 
-__all__ = ["KEY", "MOST_ENTROPY", "SCOPE", "describe", "entropy_of", "slice_quality"]
+__all__ = ["FORMULA_PATH", "KEY", "PREDICTORS", "SCOPE", "describe", "expected_dice", "features_of", "flag_lines",
+           "predictors", "read_formula", "slice_quality"]
 
 KEY = "slice_quality"  # where `Volume.meta` of a label map holds the rows
 SCOPE = 0.98  # slices below this share of the likeliest are left empty; those through thighs lie above 0.999
-MOST_ENTROPY = 0.12
+FORMULA_PATH = Path(__file__).parent / "models" / "thigh_vnet_quality.json"
+MOST_ENTROPY = 0.13
+LEAST_DICE = 0.85  # slices that are expected below this are to be looked at
+POOR = f"a Dice below {LEAST_DICE} is to be expected"
+MOST_LIKE_FAT, UNSURE = 0.35, 0.1  # both: half of all random contrasts show muscle and fat alike, and clearly
+PREDICTORS = ("one", "logit_sureness", "entropy", "log_muscle_cm2", "like_fat", "logit_scope")
 LEAST_CM2 = 8.0  # less muscle than this in a slice through a thigh is hardly all of it
 EDGE_MM = 3.0
 
 
-def entropy_of(probability) -> float:
-    """Mean entropy (0 to 1) of probabilities (classes, x, y) where muscle is likelier than not; NaN without muscle."""
+def features_of(probability, images, air=None) -> dict:
+    """What a batch of crops tells of itself, without knowing the truth.
+
+    Parameters
+    ----------
+    probability : torch.Tensor
+        (n, classes, x, y) of background, muscles and bone.
+    images : numpy.ndarray
+        (n, x, y), normalised.
+    air : torch.Tensor, optional
+        (n, x, y) probability of air.
+
+    Returns
+    -------
+    dict of numpy.ndarray, shaped (n,)
+        ``entropy``: mean over the muscle, 0 to 1. ``sureness``: the Dice of the mask with what the probabilities
+        expect, 2 Σ(p in the mask) / (Σ p + mask). ``muscle_pixels``. ``like_fat``: 1 where muscle and fat are equally
+        bright, 0 where no pixel of one is as bright as one of the other (1 − |2 AUC − 1|). NaN where there is no
+        muscle, or no fat to compare with.
+    """
     import torch
 
-    muscle = probability[1:len(MUSCLES) + 1].sum(0) > 0.5
-    if not muscle.any():
+    with torch.inference_mode():
+        whole = probability[:, 1:len(MUSCLES) + 1].sum(1)
+        mask = probability[:, 1:len(MUSCLES) + 1].amax(1) > torch.maximum(probability[:, 0], probability[:, -1])
+        inside = whole > 0.5
+        p = probability.clamp_min(1e-6)
+        spread = -(p * p.log()).sum(1) / np.log(p.shape[1])
+        n_inside, n_mask = inside.sum((1, 2)), mask.sum((1, 2))
+        entropy = torch.where(n_inside > 0, (spread * inside).sum((1, 2)) / n_inside, torch.nan)
+        sure = torch.where(n_mask > 0, 2 * (whole * mask).sum((1, 2)) / (whole.sum((1, 2)) + n_mask), torch.nan)
+        fat = torch.zeros_like(mask) if air is None else probability[:, 0] - air > 0.5
+        like = [_alike(image[m], image[f]) for image, m, f in zip(images, mask.numpy(), fat.numpy(), strict=True)]
+    return {"entropy": entropy.numpy(), "sureness": sure.numpy(), "muscle_pixels": n_mask.numpy().astype(float),
+            "like_fat": np.array(like)}
+
+
+def _alike(a, b):
+    """1 − |2 AUC − 1| of two sets of intensities between 0 and 2; NaN where either is nearly empty."""
+    if min(a.size, b.size) < 50:
         return float("nan")
-    p = probability[:, muscle].clamp_min(1e-6)
-    return float(-(p * p.log()).sum(0).mean() / torch.tensor(float(len(p))).log())
+    counts = [np.histogram(part, 128, (0, 2))[0] / part.size for part in (a, b)]
+    auc = (counts[0] * (np.cumsum(counts[1]) - 0.5 * counts[1])).sum()
+    return float(1 - abs(2 * auc - 1))
 
 
-def describe(labels, spacing, scope, entropy, side_from) -> list[dict]:
+def predictors(known, usual) -> np.ndarray:
+    """The columns `PREDICTORS` (n, 6) of features (each (n,)); what is NaN counts as usual."""
+    def logit(p):
+        p = np.clip(p, 1e-3, 1 - 1e-3)
+        return np.log(p / (1 - p))
+
+    known = {name: np.atleast_1d(np.asarray(values, float)) for name, values in known.items()}
+    known |= {name: np.where(np.isnan(known[name]), value, known[name]) for name, value in usual.items()}
+    return np.stack([np.ones_like(known["sureness"]), logit(known["sureness"]), known["entropy"],
+                     np.log1p(known["muscle_cm2"]), known["like_fat"], logit(known["scope"])], 1)
+
+
+def expected_dice(known, formula) -> np.ndarray:
+    """The Dice of the whole muscle (n,) that a formula (`read_formula`) expects of features (each (n,))."""
+    weights = [formula["coefficients"][name] for name in PREDICTORS]
+    return 1 / (1 + np.exp(-predictors(known, formula["usual"]) @ weights))
+
+
+def read_formula(path=None) -> dict:
+    """The formula of expected Dice beside a model (``NAME_quality.json``); the shipped one where there is none.
+
+    ``scripts/fit_quality.py`` makes it, from images of random contrast whose truth is known.
+    """
+    path = FORMULA_PATH if path is None or not Path(path).is_file() else Path(path)
+    return _read_formula(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_formula(path, _changed):
+    return json.loads(path.read_text())
+
+
+def describe(labels, spacing, scope, features, side_from, *, formula, notes=()) -> list[dict]:
     """One row per slice and thigh.
 
     Parameters
@@ -37,34 +114,69 @@ def describe(labels, spacing, scope, entropy, side_from) -> list[dict]:
         In the plane, in mm.
     scope : array
         Per slice, how likely it goes through thighs.
-    entropy : dict
-        {(slice, side): mean entropy}.
+    features : dict
+        {(slice, side): {name: value}} of `features_of`.
     side_from : str
         How left and right are known: ``two thighs``, ``laterality`` or ``position``.
+    formula : dict
+        From `read_formula`.
+    notes : sequence of str
+        What holds for every slice of the stack.
     """
     edge = np.maximum(np.rint(EDGE_MM / np.asarray(spacing)).astype(int), 1)
     rows = []
-    for (k, side), value in sorted(entropy.items()):
+    for (k, side), known in sorted(features.items()):
         low = RIGHT_OFFSET if side == "right" else 0
         mask = (labels[k] > low) & (labels[k] <= low + len(MUSCLES))
         inner = mask[edge[0]:-edge[0], edge[1]:-edge[1]].sum()
-        rows.append({"slice": k, "side": side, "scope": round(float(scope[k]), 4), "entropy": round(value, 4),
-                     "empty": bool(scope[k] < SCOPE * np.max(scope)),
-                     "muscle_cm2": round(float(mask.sum() * np.prod(spacing)) / 100, 2),
-                     "cut_off": bool(mask.sum() > inner), "side_from": side_from})
+        known = {**known, "scope": float(scope[k]), "muscle_cm2": float(mask.sum() * np.prod(spacing)) / 100}
+        expected = float(expected_dice(known, formula)[0]) if mask.any() else float("nan")
+        row = {name: round(known[name], 4) for name in ("scope", "entropy", "sureness", "like_fat", "muscle_cm2")}
+        rows.append({"slice": k, "side": side, "expected_dice": round(expected, 3), **row,
+                     "empty": bool(scope[k] < SCOPE * np.max(scope)), "cut_off": bool(mask.sum() > inner),
+                     "side_from": side_from, "stack": ", ".join(notes)})
     return rows
 
 
-def _flag(row):
+def _reasons(row):
+    """What calls for a look at a slice, in words."""
     if row["empty"]:
-        return "no thigh: left empty"
-    reasons = [text for text, found in (
+        return ["no thigh: left empty"]
+    return [text for text, found in (
         ("cut off by the edge of the image", row["cut_off"]),
-        ("uncertain", row["scope"] < SCOPE or not row["entropy"] <= MOST_ENTROPY),
+        ("unlike the slices that the network knows", row["scope"] < SCOPE or row["entropy"] > MOST_ENTROPY),
         ("hardly any muscle", row["muscle_cm2"] < LEAST_CM2),
+        ("muscle as bright as fat: hardly told apart", row["like_fat"] > MOST_LIKE_FAT and row["entropy"] > UNSURE),
+        (POOR, row["expected_dice"] < LEAST_DICE),
         ("left or right by position alone", row["side_from"] == "position"),
+        (row["stack"], row["stack"]),
     ) if found]
-    return "; ".join(reasons)
+
+
+def flag_lines(quality) -> list[str]:
+    """The flags of a table of `slice_quality`, one line for each reason and side: which slices to look at."""
+    where = {}
+    for row in quality.itertuples():
+        for reason in filter(None, str(row.flag).split("; ")):
+            where.setdefault(reason, {}).setdefault(row.side, []).append(int(row.slice))
+    lines = []
+    for reason, sides in where.items():
+        same = len(sides) == 2 and sides["left"] == sides["right"]
+        for side, slices in [("both thighs", sides["left"])] if same else sides.items():
+            side = side if same else f"{side} thigh"
+            lines.append(f"{side}, {'slice' if len(slices) == 1 else 'slices'} {_ranges(slices)}: {reason}")
+    return lines
+
+
+def _ranges(numbers):
+    """3, 4, 5, 8 as 3–5, 8."""
+    runs = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in runs)
 
 
 def slice_quality(labels):
@@ -78,10 +190,12 @@ def slice_quality(labels):
     Returns
     -------
     pandas.DataFrame
-        One row per slice and side: ``slice`` (index along the slice axis of the array), ``side``, ``scope`` (how
-        likely this is a slice through thighs), ``entropy`` (0 to 1, mean over the muscle), ``empty`` (no thigh),
-        ``muscle_cm2``, ``cut_off``, ``side_from`` (``two thighs``, ``laterality`` or ``position``) and ``flag``, empty
-        where nothing was noticed.
+        One row per slice and side: ``slice`` (index along the slice axis of the array), ``side``, ``expected_dice``
+        (of the whole muscle with a true mask, by a formula fitted on images of random contrast; NaN without muscle),
+        ``scope`` (how likely this is a slice through thighs), ``entropy`` (0 to 1, mean over the muscle),
+        ``sureness`` and ``like_fat`` (see `features_of`), ``muscle_cm2``, ``empty`` (no thigh), ``cut_off``,
+        ``side_from`` (``two thighs``, ``laterality`` or ``position``), ``stack`` (what was noticed of the whole stack)
+        and ``flag``, empty where nothing was noticed.
 
     Raises
     ------
@@ -93,4 +207,4 @@ def slice_quality(labels):
     if KEY not in labels.meta:
         raise ValueError("Found no quality in this label map; expected one that mrmyo.segment just returned "
                          "(files do not keep it). Segment the image again.")
-    return pd.DataFrame([{**row, "flag": _flag(row)} for row in labels.meta[KEY]])
+    return pd.DataFrame([{**row, "flag": "; ".join(_reasons(row))} for row in labels.meta[KEY]])

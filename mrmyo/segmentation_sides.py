@@ -7,6 +7,8 @@ from scipy import ndimage
 
 __all__ = ["SegmentationError", "find_body", "find_centres", "find_sides", "side_source"]
 
+COARSE_MM = 2.6
+
 
 class SegmentationError(ValueError):
     """The image cannot be segmented, or the model file is not one."""
@@ -25,7 +27,16 @@ def _otsu(values):
 
 
 def find_body(stack, spacing):
-    """Where the body is, slice by slice: the large connected regions above Otsu's threshold, holes filled."""
+    """Where the body is, slice by slice: the large connected regions above Otsu's threshold, holes filled.
+
+    Found on pixels of 2 to 4 mm, which is fine enough to place a thigh and several times faster than finer ones.
+    """
+    n, factor = stack.shape, np.maximum(np.rint(COARSE_MM / spacing), 1).astype(int)
+    if (factor > 1).any():
+        filled = np.pad(stack, [(0, 0), *((0, -size % f) for size, f in zip(n[1:], factor, strict=True))], mode="edge")
+        blocks = filled.reshape(n[0], -1, factor[0], filled.shape[2] // factor[1], factor[1]).mean((2, 4))
+        body = find_body(blocks, spacing * factor)
+        return body.repeat(factor[0], 1).repeat(factor[1], 2)[:, :n[1], :n[2]]
     smooth = ndimage.gaussian_filter(stack, (0, *(2.0 / spacing)))
     bright = np.percentile(smooth, 99.5, axis=(1, 2))
     if bright.max() <= 0 or np.ptp(stack) == 0:

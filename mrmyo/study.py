@@ -23,7 +23,8 @@ from mrmyo.provenance import digest, file_digest
 from mrmyo.registration import align
 from mrmyo.settings import Settings
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
-from mrmyo.study_results import read_rows, with_numbers, write_results
+from mrmyo.study_masks import write_quality
+from mrmyo.study_results import SLICE_QUALITY, read_rows, with_numbers, write_results
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.t2 import fit_t2
@@ -157,7 +158,7 @@ def _mask(stages, structural, structural_key, labels, model, progress):
             write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
         write_json({"mask": file_digest([kept]), "structural": _image_digest(structural)}, kept.with_name(DRAWN_ON))
         return reviewed, key, f"reviewed {key[:8]}"
-    from mrmyo.segmentation import model_hash, segment
+    from mrmyo.segmentation import model_hash
 
     path = stages.folder / "labels_structural.nii.gz"
     made_by = model_hash(model)
@@ -166,8 +167,8 @@ def _mask(stages, structural, structural_key, labels, model, progress):
             f"{path.name} was changed since mrmyo wrote it. To measure with it, copy it elsewhere and give it as "
             "labels (--labels); to have it made anew, delete it. Nothing was overwritten."
         )
-    key = stages.run("segment", [structural_key, made_by], [path.name],
-                     lambda: write_nifti(segment(structural, model=model, progress=progress), path))
+    key = stages.run("segment", [structural_key, made_by], [path.name, SLICE_QUALITY],
+                     lambda: _segment(structural, model, progress, path))
     return read_nifti(path), key, f"automatic {made_by[:8]}"
 
 
@@ -176,6 +177,15 @@ def _drawn_by(model, mask_name):
     from mrmyo.segmentation_adapters import is_description, told_of
 
     return {"model": told_of(model)} if mask_name.startswith("automatic") and is_description(model) else {}
+
+
+def _segment(structural, model, progress, path):
+    """The automatic mask, and beside it what is known of its slices."""
+    from mrmyo.segmentation import segment
+
+    labels = segment(structural, model=model, progress=progress)
+    write_quality(labels, path.with_name(SLICE_QUALITY))
+    write_nifti(labels, path)
 
 
 def _check_drawn_on(kept, structural):

@@ -11,11 +11,14 @@ from mrmyo.labels import is_muscle
 from mrmyo.measure import quality_flags, t2_by_muscle
 from mrmyo.nifti import read_nifti
 from mrmyo.provenance import record
+from mrmyo.segmentation import flag_lines
 from mrmyo.settings import Settings, write_settings
 from mrmyo.study_maps import load_maps
 from mrmyo.study_stages import write_json
 
-__all__ = ["read_rows", "with_numbers", "write_results"]
+__all__ = ["SLICE_QUALITY", "read_rows", "with_numbers", "write_results"]
+
+SLICE_QUALITY = "segmentation_quality.csv"
 
 
 def read_rows(out_dir):
@@ -39,13 +42,23 @@ def with_numbers(settings: Settings, series) -> Settings:
                                     for row, only in zip(stated.itertuples(), alone, strict=True)})
 
 
+def _slices(out, facts):
+    """What is known of the slices of an automatic mask; None for one that somebody reviewed."""
+    import pandas as pd
+
+    if not facts["mask"].startswith("automatic"):
+        return None
+    return pd.read_csv(out / SLICE_QUALITY, keep_default_na=False, na_values={"expected_dice": [""]})
+
+
 def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     """Measure the maps of a folder under its mask and write what there is to say of it; ``rows.csv`` comes last.
 
     Parameters
     ----------
     out_dir : path
-        With the maps, ``labels_t2.nii.gz``, ``structural.nii.gz``, ``mask.nii.gz`` and ``alignment.json``.
+        With the maps, ``labels_t2.nii.gz``, ``structural.nii.gz``, ``mask.nii.gz``, ``alignment.json`` and, where the
+        mask is automatic, ``segmentation_quality.csv``.
     facts : mapping
         Of the study; the first columns of every row.
     settings : Settings
@@ -64,7 +77,9 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     other_axes = tuple(axis for axis in range(3) if axis != labels.slice_axis)
     bare = int((~is_muscle(labels.array).any(axis=other_axes)).sum())
     inputs = dict(inputs)
-    flags = [*inputs.pop("flags"), *quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)]
+    slices = _slices(out, facts)
+    flags = [*inputs.pop("flags"), *quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare),
+             *(f"mask, {line}" for line in (() if slices is None else flag_lines(slices)))]
     study = {**facts, "flags": flags, "notes": inputs.pop("notes"), "alignment": alignment, "inputs": inputs,
              "provenance": record()}
     write_settings(settings, out / "settings.toml")
@@ -77,6 +92,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
         labels_t2=labels,
         structural=read_nifti(out / "structural.nii.gz"),
         mask=read_nifti(out / "mask.nii.gz"),
+        slices=slices,
     )
     write_json(study, out / "study.json")
     with replacing(out / "rows.csv") as partial:

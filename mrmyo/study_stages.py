@@ -59,14 +59,15 @@ class Stages:
         return key
 
     def changed_by_hand(self, name: str, outputs: list[str]) -> bool:
-        """Whether the outputs of a finished stage are all there but are no longer what it wrote."""
+        """Whether some outputs of a finished stage are all there but are no longer what it wrote."""
         now, note = self._hash(outputs), self.notes.get(name)
-        return bool(note and now and note["outputs"] != now)
+        return bool(note and now and any((note["outputs"] or {}).get(output) != now[output] for output in outputs))
 
     def _hash(self, outputs):
-        """One hash of the outputs; None unless all are there."""
-        paths = [self.folder / output for output in outputs]
-        return file_digest(paths) if all(path.is_file() for path in paths) else None
+        """A hash of every output, by name; None unless all are there."""
+        paths = {output: self.folder / output for output in outputs}
+        whole = all(path.is_file() for path in paths.values())
+        return {output: file_digest([path]) for output, path in paths.items()} if whole else None
 
     def _note(self, name, note):
         self.notes = {

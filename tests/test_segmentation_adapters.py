@@ -18,7 +18,7 @@ from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
 from mrmyo.epg import mono_signal
 from mrmyo.labels import UNNAMED, is_muscle
 from mrmyo.measure import dice
-from mrmyo.segmentation import SegmentationError, load_model, model_hash
+from mrmyo.segmentation import SegmentationError, load_model, model_hash, segment_with_probability
 from mrmyo.segmentation_runners import rescale
 from mrmyo.volume import Volume, same_grid
 
@@ -168,6 +168,13 @@ def test_left_and_right_exchanged_are_refused(thighs, scripted):
     assert set(np.unique(found[half:])) == {0, UNNAMED["right"]}
     with pytest.raises(SegmentationError, match=r"other side in (9.|100)%"):
         segment(image, threshold(scripted, classes=3, labels=sided, orientation="LAS"), progress=False)
+
+
+def test_more_than_labels_is_asked_of_our_own_model_alone(thighs, scripted):
+    with pytest.raises(SegmentationError, match="only its labels"):
+        segment_with_probability(thighs[0], threshold(scripted), progress=False)
+    with pytest.raises(SegmentationError, match="several passes"):
+        segment(thighs[0], threshold(scripted), progress=False, passes=3)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

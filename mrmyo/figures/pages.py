@@ -83,7 +83,7 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
 
 
 def write_quality_page(
-    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume
+    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume, slices=None
 ) -> Path:
     """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
 
@@ -100,6 +100,8 @@ def write_quality_page(
         The image that the mask was drawn on, and the mask.
     t2, labels_t2 : Volume
         T2 map in ms and the labels carried to it.
+    slices : pandas.DataFrame, optional
+        Of an automatic mask: what is known of every slice (``slice``, ``side``, ``expected_dice``, ``flag``, …).
     """
     body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
             else "<p>None.</p>"]
@@ -131,11 +133,50 @@ def write_quality_page(
             caption="Slices from feet to head; patient's left on the right of the picture.",
         ),
     ]
+    body += _slice_section(slices, structural, mask)
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
     synthetic = structural.meta.get("Manufacturer") == SYNTHETIC_MANUFACTURER
     return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body), synthetic=synthetic)
+
+
+def _slice_section(slices, structural, mask):
+    """The flagged slices: pictures of those that promise least, and a table of all."""
+    if slices is None or slices.empty:
+        return []  # a reviewed mask, or one of a network that tells nothing
+    flagged = slices[slices.flag.fillna("") != ""]
+    if flagged.empty:
+        return ["<h2>Slices to look at first</h2>", "<p>None was flagged; look at the mask all the same.</p>"]
+    shown = flagged[~flagged["empty"].astype(bool)].sort_values("expected_dice")["slice"].drop_duplicates().head(6)
+    parts = ["<h2>Slices to look at first</h2>"]
+    if len(shown):
+        caption = "Flagged slices, those that promise least; numbers as in the table, along the array of the image."
+        parts.append(figure_html(_strip_figure(structural, mask, sorted(shown)), caption=caption))
+    columns = ["slice", "side", "expected_dice", "muscle_cm2", "flag"]
+    return [*parts, table_html(flagged[columns])]
+
+
+def _strip_figure(structural, mask, numbers):
+    """Slices, three in a row, by their number along the array."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    from mrmyo.figures.pictures import overlay
+
+    axis = structural.slice_axis
+    upwards = structural.affine[2, axis] > 0
+    columns, rows = min(len(numbers), 3), -(-len(numbers) // 3)
+    size = np.array(structural.shape) * structural.spacing_mm
+    tall = size[2 if axis == 1 else 1] / size[1 if axis == 0 else 0]
+    figure = plt.figure(figsize=(3.2 * columns, rows * (3.2 * min(max(tall, 0.3), 1.2) + 0.3)), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for ax in grid[len(numbers):]:
+        ax.remove()
+    for number, ax in zip(numbers, grid, strict=False):
+        index = int(number) if upwards else structural.shape[axis] - 1 - int(number)
+        overlay(structural, mask, slice_index=index, ax=ax, style="outline", title=f"slice {number}")
+    return figure
 
 
 def _as_text(facts):
