@@ -88,9 +88,9 @@ def main():
         model = load_model(path)
         row = {"variant": name, "steps": options.steps}
         for contrast, volume in volumes.items():
-            found = segment(volume, model, progress=False).array.astype(int)
+            found = segment(volume, model, progress=False)
             for span, slices in evaluate_real.RANGES.items():
-                scores = evaluate_real.score(found, reference, list(slices), volume.spacing_mm[:2])
+                scores = evaluate_real.score(found, reference, slices)
                 row |= {f"{contrast}, {span}, {part}": round(float(scores[part]), 3) for part in ("mean", "whole")}
         held = next(iter(model.card["scores"].values()), None) or {}
         row["people left out, mean"] = held.get("mean_of_11", np.nan)

@@ -91,18 +91,22 @@ def agreement(expected, dice):
 def real_slices(folder, model):
     """Expected and reached Dice of every slice and side of thigh_dixon that is not left empty."""
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from evaluate_real import NAMED, dice, read
+    from evaluate_real import NAMED, read
 
+    from mrmyo.labels import label_table
+    from mrmyo.measure import dice
     from mrmyo.segmentation import segment, slice_quality
+
+    table = label_table()
+    named = table[table.abbreviation.isin(NAMED)]
 
     volumes, reference = read(folder / "thigh_dixon")
     expected, reached = [], []
     for volume in volumes.values():
         labels = segment(volume, model, progress=False)
         for row in slice_quality(labels).query("not empty").itertuples():
-            low = 20 if row.side == "right" else 0
-            ours = np.isin(labels.array[..., row.slice], [v + low for v in NAMED])
-            theirs = (reference[..., row.slice] > low) & (reference[..., row.slice] < low + 14)
+            values = named.value[named.side == row.side]
+            ours, theirs = (np.isin(part.array[..., row.slice], values) for part in (labels, reference))
             if theirs.any() and ours.any():
                 expected.append(row.expected_dice)
                 reached.append(dice(ours, theirs))

@@ -63,7 +63,9 @@ def places(synthetic_study, tmp_path_factory):
         "STUDY": synthetic_study[0], "STUDY2": root / "study2", "OUT": root / "out", "TABLE": root / "table",
         "MASK.nii.gz": synthetic_study[1] / "labels_in_phase.nii.gz", "IMAGE.nii.gz": root / "image.nii.gz",
         "LABELS.nii.gz": root / "labels.nii.gz", "ECHOES.nii.gz": root / "echoes.nii.gz",
-        "T2MAP.nii.gz": root / "t2map.nii.gz",
+        "T2MAP.nii.gz": root / "t2map.nii.gz", "REPORT": root / "report",
+        "LABELS": synthetic_study[1] / "labels_in_phase.nii.gz",
+        "REFERENCE": synthetic_study[1] / "labels_in_phase.nii.gz",
         "SYNTHETIC": root / "synthetic", "MODEL": root / "model",
     }
 
