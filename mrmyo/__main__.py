@@ -124,6 +124,7 @@ def _parser():
     ):
         train.add_argument(f"--{name}", type=kind, nargs="+" if name in ("channels", "leave-out") else None, help=text,
                            default=argparse.SUPPRESS)
+    train.add_argument("--blended", action="store_true", help="show thighs between those of two people")
     return parser
 
 

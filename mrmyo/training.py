@@ -33,11 +33,17 @@ FOLDS = 5
 class _Stream:
     """Steps to batches, for worker processes: `stream[step]` depends on the seed and the step alone."""
 
-    def __init__(self, library, seed, batch_size):
-        self.library, self.seed, self.batch_size = library, seed, batch_size
+    def __init__(self, library, seed, batch_size, blended):
+        self.library, self.seed, self.batch_size, self.blended = library, seed, batch_size, blended
 
     def __getitem__(self, step):
-        return _cut(draw_batch(self.library, self.seed, step, self.batch_size), self.seed, step)
+        return _draw(self.library, self.seed, step, self.batch_size, self.blended)
+
+
+def _draw(library, seed, step, batch_size, blended, device="cpu"):
+    """One batch; of blended people in one of several sizes."""
+    batch = draw_batch(library, seed, step, batch_size, blended=blended, device=device)
+    return _cut(batch, seed, step) if blended else batch
 
 
 def _cut(batch, seed, step):
@@ -80,8 +86,9 @@ def _rate(step, steps, peak):
     return float(peak * 0.5 * (1 + np.cos(np.pi * (step - rise) / (steps - rise))))
 
 
-def train(out, *, label_maps=None, leave_out=(), start=None, hold_out=None, steps=6000, seed=0, batch_size=16,
-          peak_rate=2e-3, channels=CHANNELS, workers=1, device=None, minutes=None, resume=True, progress=True):
+def train(out, *, label_maps=None, leave_out=(), blended=False, start=None, hold_out=None, steps=6000, seed=0,
+          batch_size=16, peak_rate=2e-3, channels=CHANNELS, workers=1, device=None, minutes=None, resume=True,
+          progress=True):
     """Train a network on random images, from scratch, from another model, or from where an earlier call stopped.
 
     Parameters
@@ -92,6 +99,8 @@ def train(out, *, label_maps=None, leave_out=(), start=None, hold_out=None, step
         Folder of label maps (or the .npz made of it); without it the parametric anatomy is all there is.
     leave_out : sequence of str
         Persons of the maps (``THIGH_061``) on whom not to train, such as one whose image the model will be scored on.
+    blended : bool
+        Show thighs between those of two people, in crops of several sizes. The shipped model did without.
     start : path, optional
         A model file whose weights to begin with; it must have these `channels`.
     hold_out : int, optional
@@ -130,10 +139,11 @@ def train(out, *, label_maps=None, leave_out=(), start=None, hold_out=None, step
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate,
                 "channels": list(channels), "label_maps": label_maps is not None, "hold_out": hold_out,
-                "leave_out": sorted(leave_out), "start": None if start is None else model_hash(start)}
+                "leave_out": sorted(leave_out), "blended": blended,
+                "start": None if start is None else model_hash(start)}
     state = _begin(out / "checkpoint.pt" if resume else None, settings, device, start)
     library, held = _libraries(label_maps, leave_out, hold_out, seed, progress)
-    batches = _batches(library, seed, batch_size, range(state["step"], steps), workers, device)
+    batches = _batches(library, seed, batch_size, blended, range(state["step"], steps), workers, device)
     _run(out, state, batches, settings, minutes, progress)
     scores = {}
     if held is not None:
@@ -186,15 +196,16 @@ def _libraries(label_maps, leave_out, hold_out, seed, progress):
             build_library(left, seed=seed, parametric=0, negatives=0, progress=progress))
 
 
-def _batches(library, seed, batch_size, steps, workers, device):
+def _batches(library, seed, batch_size, blended, steps, workers, device):
     """Batch after batch: drawn on the GPU, or by worker processes."""
     import torch
     from torch.utils.data import DataLoader
 
     if device.type == "cpu":
-        return DataLoader(_Stream(library, seed, batch_size), batch_size=None, sampler=steps, num_workers=workers)
+        stream = _Stream(library, seed, batch_size, blended)
+        return DataLoader(stream, batch_size=None, sampler=steps, num_workers=workers)
     there = replace(library, fields=torch.as_tensor(library.fields).to(device))
-    return (_cut(draw_batch(there, seed, step, batch_size, device=device), seed, step) for step in steps)
+    return (_draw(there, seed, step, batch_size, blended, device) for step in steps)
 
 
 def _begin(checkpoint, settings, device, start=None):

@@ -68,6 +68,10 @@ def blend(dice, ones, others):
     jitter = dice.uniform(0, 1.2, 1, 1) / STEP_MM * dice.normal(N_FIELDS, 2)
     jitter[:, BONE:] = 0  # bone and fascia stay, so that the thigh does
     out = between(ones, others, t, jitter)
+    muscles = out[:, :N_MUSCLES]  # people differ in how much of one muscle they have beside the others
+    deepest = muscles.amax((2, 3)).clamp_min(0.5)
+    larger = (dice.uniform(0, 1.4, 1) * dice.normal(N_MUSCLES)).clamp(-0.2 * deepest, 0.3 * deepest)
+    out[:, :N_MUSCLES] = muscles + torch.where(deepest > 0.5, larger, 0.0)[..., None, None]
     out[:, COMPARTMENT] = torch.maximum(out[:, COMPARTMENT], out[:, :N_MUSCLES].amax(1) + FASCIA_MM)
     return out
 

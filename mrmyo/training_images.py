@@ -21,11 +21,10 @@ __all__ = ["draw_batch", "normalise_batch", "show"]
 
 SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, VESSEL = range(len(TISSUES))
 SHARE = {"map": 0.72, "parametric": 0.16, "negative": 0.12}
-BLENDED = True  # most thighs lie between those of two people
 PHASES = (0.6, 0.23)  # shares of the images whose fat is in phase and opposed; the rest lies between
 
 
-def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, among=None):
+def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, blended=False, among=None):
     """The images, labels and scope of one training step, whoever asks.
 
     Parameters
@@ -36,6 +35,8 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, amo
     device : str or torch.device
     deform : float
         0 shows the anatomy as it is, for validation.
+    blended : bool
+        Most thighs lie between those of two people (:mod:`mrmyo.training_blends`).
     among : array of int, optional
         Take only these sections, all as likely.
 
@@ -58,7 +59,7 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, amo
     negative = torch.as_tensor(library.kind[order] == 2, device=device)
     dice = Dice(int(rng.integers(2**62)), batch_size, torch.device(device))
     with torch.no_grad():
-        if deform and BLENDED:
+        if blended:
             fields = blend(dice, fields, _fields(library, find_partners(library, order, rng), device))
         scene = draw_scene(dice, fields, deform=deform)
         high = torch.as_tensor(library.level[order] > 1.4, device=device) | negative
@@ -109,7 +110,7 @@ def _signals(dice, scene):
     share = torch.tensor([0.1, 0.95, 0.1, 0.0, 0.92, 0.0, 0.95, 0.0], device=dice.device)
     fats = bright * share * torch.exp(0.08 * dice.normal(len(TISSUES)))
     mode = dice.uniform(0, 1, 1)
-    suppressed, only_fat, any_ = mode < 0.32, (mode >= 0.32) & (mode < 0.44), (mode >= 0.44) & (mode < 0.48)
+    suppressed, only_fat, any_ = mode < 0.28, (mode >= 0.28) & (mode < 0.41), (mode >= 0.41) & (mode < 0.45)
     fats = torch.where(suppressed, fats / bright * u(0, 0.45, 1), fats)
     water = torch.where(only_fat, water * u(0, 0.15, 1), water)
     water = torch.where(any_, torch.exp(0.8 * dice.normal(len(TISSUES))), water)

@@ -149,9 +149,7 @@ def draw_scene(dice, fields, *, deform=1.0) -> Scene:
         wasted = dice.chance(dice.uniform(0, 0.9, 1), N_MUSCLES) * dice.uniform(0, 1, N_MUSCLES)
         wasted = wasted * dice.uniform(0, 0.6, 1)
         thinner = dice.uniform(0, 1.5, 1) * dice.chance(0.4, 1) * apart
-        # people differ in how much of one muscle they have beside the others
-        larger = (dice.uniform(0, 1.4, 1) * dice.normal(N_MUSCLES)).clamp(-0.2 * inradius, 0.3 * inradius)
-        muscles = muscles - (ill * wasted * inradius + thinner - larger)[..., None, None]
+        muscles = muscles - (ill * wasted * inradius + thinner)[..., None, None]
     bone = found[:, BONE]
     highest, order = muscles.topk(2, dim=1)
     value, second, name = highest[:, 0], highest[:, 1], order[:, 0]
@@ -264,7 +262,7 @@ def _pattern(dice, ill):
     groups[1] = 1 - groups[0] - groups[2]
     chance = torch.tensor([0.85, 0.4, 0.15], device=dice.device)
     struck = (torch.rand(dice.n, 3, generator=dice.generator, device=dice.device) < chance).float() @ groups
-    kept = struck * ill * dice.chance(0.5, 1) * dice.chance(0.88, N_MUSCLES)
+    kept = struck * ill * dice.chance(0.45, 1) * dice.chance(0.88, N_MUSCLES)
     heavy = dice.uniform(-1.5, 3.2, 1) + dice.uniform(0.2, 1.2, 1) * dice.normal(N_MUSCLES)
     return torch.where(kept > 0, heavy.clamp(-3, 4), -10.0)
 

@@ -25,7 +25,7 @@ VARIANTS = {
     "all parts": {},
     "real maps only": {"SHARE": {"map": 0.88, "parametric": 0.0, "negative": 0.12}},
     "parametric anatomy only": {"maps": False},
-    "people not blended": {"BLENDED": False},
+    "people blended": {"blended": True},
     "no opposed phase": {"PHASES": (1.0, 0.0)},
     "no negatives": {"SHARE": {"map": 0.82, "parametric": 0.18, "negative": 0.0}},
     "one head": {"kind": PLAIN},
@@ -49,7 +49,7 @@ def one_head_loss(logits, labels, tissue, scope):
 def train(out, name, maps, steps, seed):
     """The model file of one variant."""
     changes = VARIANTS[name]
-    before = {part: getattr(training_images, part) for part in ("SHARE", "BLENDED", "PHASES")}
+    before = {part: getattr(training_images, part) for part in ("SHARE", "PHASES")}
     scoring = training.score_sections
     try:
         for part in before:
@@ -60,7 +60,7 @@ def train(out, name, maps, steps, seed):
             training.score_sections = lambda *_, **__: {}  # it asks for a scope, which a plain network does not tell
         given = maps if changes.get("maps", True) else None
         return training.train(out, label_maps=given, hold_out=0 if given else None, steps=steps, seed=seed,
-                              channels=CHANNELS)
+                              channels=CHANNELS, blended=changes.get("blended", False))
     finally:
         for part, value in before.items():
             setattr(training_images, part, value)
