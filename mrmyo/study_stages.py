@@ -61,13 +61,18 @@ class Stages:
     def changed_by_hand(self, name: str, outputs: list[str]) -> bool:
         """Whether some outputs of a finished stage are all there but are no longer what it wrote."""
         now, note = self._hash(outputs), self.notes.get(name)
-        return bool(note and now and any((note["outputs"] or {}).get(output) != now[output] for output in outputs))
+        if not (note and now):
+            return False
+        noted = note["outputs"] or {}
+        if isinstance(noted, str):  # an earlier version kept one hash for all outputs of a stage
+            return noted != file_digest([self.folder / output for output in outputs])
+        return any(noted.get(file) != new for file, new in now.items())
 
     def _hash(self, outputs):
-        """A hash of every output, by name; None unless all are there."""
-        paths = {output: self.folder / output for output in outputs}
-        whole = all(path.is_file() for path in paths.values())
-        return {output: file_digest([path]) for output, path in paths.items()} if whole else None
+        """A hash of every output, by its name alone, so that a folder may be moved; None unless all are there."""
+        paths = [self.folder / output for output in outputs]
+        whole = all(path.is_file() for path in paths)
+        return {path.name: file_digest([path]) for path in paths} if whole else None
 
     def _note(self, name, note):
         self.notes = {

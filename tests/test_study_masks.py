@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from thighs import draw_thighs
 from mrmyo import read_nifti, write_nifti
 from mrmyo.__main__ import main
 from mrmyo.figures.pages import write_quality_page
+from mrmyo.provenance import file_digest
 from mrmyo.segmentation import segment, slice_quality
 from mrmyo.study_masks import output_names
 from mrmyo.study_results import SLICE_QUALITY
@@ -132,3 +134,16 @@ def test_a_stage_knows_which_of_its_outputs_was_changed(tmp_path):
     stages.run("s", 1, ["a", "b"], make)
     assert (tmp_path / "b").read_text() == "b"
     assert set(json.loads((tmp_path / "stages.json").read_text())["s"]["outputs"]) == {"a", "b"}
+
+
+def test_a_stage_in_a_moved_folder_and_one_of_an_earlier_version(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    stages = Stages(here)
+    stages.run("s", 1, [str(here / "a")], lambda: (here / "a").write_text("a"))  # a whole path, as of a BIDS dataset
+    shutil.copytree(here, there)
+    Stages(there).run("s", 1, [str(there / "a")], lambda: pytest.fail("what was moved is done all the same"))
+    stages.notes["s"]["outputs"] = file_digest([here / "a"])  # as earlier versions noted it
+    assert not stages.changed_by_hand("s", ["a"])
+    (here / "a").write_text("edited")
+    assert stages.changed_by_hand("s", ["a"])
