@@ -206,7 +206,7 @@ def _segment(arguments):
         try:
             labels, lines = write_mask(_image(image, ("in_phase", "water", "t2w", "t1w")), name, model=arguments.model,
                                        passes=arguments.passes, probability=arguments.probability)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # one bad image stops no other
             if len(names) == 1:
                 raise
             print(f"{name.name} was not made: {_words(error, arguments)}", file=sys.stderr)

@@ -20,7 +20,7 @@ from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
 from mrmyo.segmentation_adapters import OtherModel, description_hash, is_description, label_with, load_description
 from mrmyo.segmentation_checks import check_image, check_thighs, stack_note
 from mrmyo.segmentation_crops import CROP, N_CLASSES, PASSES, PIXEL_MM, SMALLEST, normalise, plan, run_network
-from mrmyo.segmentation_quality import KEY, SCOPE, describe, flag_lines, read_formula, slice_quality
+from mrmyo.segmentation_quality import KEY, describe, flag_lines, left_empty, read_formula, slice_quality
 from mrmyo.segmentation_sides import SegmentationError, find_body, find_centres, find_sides, side_source
 from mrmyo.volume import Volume, to_canonical
 
@@ -92,24 +92,25 @@ def load_model(path=None) -> Model | OtherModel:
     if is_description(path):
         return load_description(path)
     path = MODEL_PATH if path is None else Path(path)
-    return _load(path, model_hash(path))
+    beside = [path.with_suffix(".json"), path.with_name(f"{path.stem}_quality.json")]
+    return _load(path, model_hash(path), tuple(file.is_file() and file.stat().st_mtime_ns for file in beside))
 
 
 @lru_cache(maxsize=4)
-def _load(path, digest):
+def _load(path, digest, _beside):
     from mrmyo.segmentation_network import fused, read_weights
 
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
         raise SegmentationError(f"Found no model card at {card_path}; expected it beside {path.name}.")
-    card = json.loads(card_path.read_text())
     try:
+        card = json.loads(card_path.read_text())
         made = card["architecture"]
         network = build_network(channels=made["channels"], n_classes=made["classes"], kind=made["kind"])
         network.load_state_dict(read_weights(path))
-    except (KeyError, RuntimeError) as error:
+    except Exception as error:  # safetensors, PyTorch and a card that is none have errors of their own
         raise SegmentationError(f"{path.name} does not hold the network that its card describes: {error}") from error
-    return Model(fused(network), card, digest, read_formula(path.with_name(f"{path.stem}_quality.json")))
+    return Model(fused(network), card, digest, read_formula(path.with_name(f"{path.stem}_quality.json"), digest))
 
 
 def segment(volume: Volume, model=None, progress=True, *, passes=1) -> Volume:
@@ -173,7 +174,7 @@ def segment_with_probability(volume: Volume, model=None, progress=True, *, passe
 
 def _segment(volume, model, passes, maps, progress):
     """Labels and, when asked for, probability and entropy (else None) on the grid of the volume."""
-    if not 1 <= passes <= len(PASSES):
+    if passes not in range(1, len(PASSES) + 1):
         raise SegmentationError(f"Found passes={passes}; expected 1 to {len(PASSES)}.")
     canonical = to_canonical(volume)
     check_image(volume, canonical)
@@ -192,7 +193,8 @@ def _segment(volume, model, passes, maps, progress):
     found = run_network(model.network, stack, spacing, jobs, sides, passes=passes, maps=maps, progress=progress)
     labels, scope = found.labels, found.scope
     check_thighs(model.network, stack, spacing, jobs, found)
-    labels[scope < SCOPE * scope.max()] = 0
+    for side, out in left_empty(scope).items():
+        labels[out] = np.where(_of_side(labels[out], side), 0, labels[out])
     for side in sides:
         _clean(labels, side)
     notes = [note for note in [stack_note(labels, canonical.spacing_mm[2])] if note]
@@ -203,6 +205,12 @@ def _segment(volume, model, passes, maps, progress):
     meta = {**volume.meta, KEY: _numbered(volume, canonical, rows)}
     return [None if array is None else volume.with_array(array, echo_times_ms=None, meta=known)
             for array, known in zip(arrays, (meta, volume.meta, volume.meta), strict=True)]
+
+
+def _of_side(labels, side):
+    """Where labels are of one side."""
+    right = ((labels > RIGHT_OFFSET) & (labels <= RIGHT_OFFSET + len(MUSCLES))) | (labels == FEMUR["right"])
+    return right if side == "right" else ~right
 
 
 def _axes_of(volume, canonical):

@@ -6,7 +6,7 @@ import numpy as np
 
 from mrmyo.labels import MUSCLES, RIGHT_OFFSET
 from mrmyo.segmentation_crops import PIXEL_MM, normalise, probabilities, sample
-from mrmyo.segmentation_quality import LEAST_CM2, SCOPE, features_of
+from mrmyo.segmentation_quality import LEAST_CM2, SCOPE, features_of, scope_of_slices
 from mrmyo.segmentation_sides import SegmentationError
 
 __all__ = ["check_image", "check_thighs", "stack_note"]
@@ -24,9 +24,12 @@ def check_image(volume, canonical) -> None:
     if volume.array.ndim != 3:
         raise SegmentationError(f"Found an array of shape {volume.array.shape}; expected three axes. "
                                 "Take one echo first: volume.echo(0).")
-    if not np.isfinite(volume.array).all():
-        raise SegmentationError(f"Found {int((~np.isfinite(volume.array)).sum())} voxels that are NaN or infinite; "
-                                "expected a finite image. Replace them first.")
+    if volume.array.dtype.kind not in "iuf" or not volume.array.size:
+        raise SegmentationError(f"Found {volume.array.size} voxels of the type {volume.array.dtype}; expected an image "
+                                "of numbers.")
+    if not np.isfinite(volume.array).all() or np.abs(volume.array).max() > np.finfo(np.float32).max:
+        raise SegmentationError(f"Found {int((~np.isfinite(volume.array)).sum())} voxels that are NaN or infinite, or "
+                                "some beyond single precision; expected a finite image. Replace or rescale them first.")
     if canonical.slice_axis != 2:
         plane = ("sagittal", "coronal")[canonical.slice_axis]
         raise SegmentationError(f"Found {plane} slices, {canonical.spacing_mm[canonical.slice_axis]:.1f} mm apart; "
@@ -36,7 +39,8 @@ def check_image(volume, canonical) -> None:
         raise SegmentationError(f"Found a field of view of {extent[0]:.0f} × {extent[1]:.0f} mm with "
                                 f"{canonical.shape[:2]} pixels; expected at least 80 mm and 32 pixels each way.")
     # interpolation leaves a little below zero; a real part, a phase or a standardised image leaves much
-    below = float((volume.array < -0.02 * np.ptp(volume.array)).mean()) if volume.array.size else 0.0
+    span = float(volume.array.max()) - float(volume.array.min())  # int16 would wrap
+    below = float((volume.array < -0.02 * span).mean())
     if below > 0.01:
         raise SegmentationError(f"Found {below:.0%} negative voxels, as in a phase, real-part or standardised image; "
                                 "expected magnitudes, with air near 0. Take the magnitude image, or add an offset.")
@@ -50,12 +54,13 @@ def check_thighs(network, stack, spacing, jobs, found) -> None:
     round: the entropy rose by 0.05 or more and the likelihood of a thigh never did. A mirroring of left and right alone
     cannot be noticed: a pair of thighs looks the same.
     """
-    likeliest = float(found.scope.max())
+    by_slice = scope_of_slices(found.scope)
+    likeliest = float(by_slice.max())
     area = np.zeros(len(stack))
     for (k, _), known in found.features.items():
         area[k] += known["muscle_pixels"] * PIXEL_MM**2 / 100
-    any_thigh = bool(((found.scope >= 0.5) & (area >= LEAST_CM2)).any())
-    slices = np.flatnonzero(found.scope >= SCOPE * likeliest) if any_thigh else np.arange(len(stack))
+    any_thigh = bool(((by_slice >= 0.5) & (area >= LEAST_CM2)).any())
+    slices = np.flatnonzero(by_slice >= SCOPE * likeliest) if any_thigh else np.arange(len(stack))
     n = min(TRIED if any_thigh else TRIED_AT_MOST, len(slices))
     picked = slices[((np.arange(n) + 0.5) * len(slices) / n).astype(int)]
     better = []

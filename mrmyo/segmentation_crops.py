@@ -42,11 +42,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Found:
-    """What the network says of a stack (slices, x, y): labels before cleaning; how likely each slice is one through
-    thighs; what is known of every {(slice, side)}; and, when asked for, the probability of muscle and the entropy."""
+    """What the network says of a stack (slices, x, y): labels before cleaning; how likely each slice goes through the
+    thigh of a {side}; what is known of every {(slice, side)}; and, when asked for, the probability of muscle and the
+    entropy."""
 
     labels: np.ndarray
-    scope: np.ndarray
+    scope: dict
     features: dict
     probability: np.ndarray | None
     entropy: np.ndarray | None
@@ -127,20 +128,29 @@ def run_network(network, stack, spacing, jobs, sides, *, passes=1, maps=False, p
     labels = np.zeros(stack.shape, np.uint8)
     best = np.zeros(stack.shape, np.float32)  # the winner's probability that this is muscle or bone
     out = [np.zeros(stack.shape, np.float32) for _ in range(2)] if maps else [None, None]
-    scope, features = np.zeros(len(stack)), {}
-    n_sides = len({job.side for job in jobs})
+    scope, features = {side: np.zeros(len(stack)) for side in sides}, {}
     across, columns = ACROSS_MM / spacing[0], np.arange(stack.shape[1])
     for batch in track(_batches(jobs), label="Segmenting", show=progress):
         images = normalise(np.stack([sample(stack[job.k], job, spacing) for job in batch]))
         found, in_scope, air = probabilities(network, images, passes=passes)
         known = {**features_of(found, images, air), "in_scope": in_scope}
         for i, job in enumerate(batch):
-            scope[job.k] += in_scope[i] / n_sides
+            scope[job.side][job.k] = in_scope[i] if np.ptp(images[i]) else np.nan  # a blank slice tells nothing
             features[job.k, job.side] = {name: float(values[i]) for name, values in known.items()}
             low, high = sides[job.side][job.k]
             own = (columns >= low - across) & (columns < high + across)
             _paste(labels[job.k], best[job.k], [m if m is None else m[job.k] for m in out], found[i], job, spacing, own)
-    return Found(labels, ndimage.correlate1d(scope, [0.25, 0.5, 0.25], mode="nearest"), features, *out)
+    return Found(labels, {side: _smooth(row) for side, row in scope.items()}, features, *out)
+
+
+def _smooth(scope):
+    """How likely each slice of one thigh is in scope, seen with its neighbours; blank ones (NaN) are not, and do not
+    speak against theirs."""
+    known = np.flatnonzero(np.isfinite(scope))
+    if not known.size:
+        return np.zeros(len(scope))
+    filled = np.interp(np.arange(len(scope)), known, scope[known])
+    return np.where(np.isfinite(scope), ndimage.correlate1d(filled, [0.25, 0.5, 0.25], mode="nearest"), 0.0)
 
 
 def _batches(jobs):

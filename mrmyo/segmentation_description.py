@@ -185,7 +185,7 @@ def read_description(path) -> Description:
             "percentiles": _percentiles(fail, found.get("percentiles", (0.5, 99.5))),
             "window": _window(fail, found.get("window"), dimension),
             "overlap": _number(fail, found, "overlap", 0.5, 0, 0.95),
-            "multiple": int(_number(fail, found, "multiple", 16, 1, 512)),
+            "multiple": _whole(fail, found, "multiple", 16, 1, 512),
             "output": _choice(fail, found, "output", "logits", ("logits", "probabilities", "sigmoid")),
             "timeout_s": _number(fail, found, "timeout_s", 600.0, 0.1, 1e6)}
     made["labels"] = _labels(fail, found["labels"], made["sees"], kind)
@@ -224,6 +224,13 @@ def _number(fail, found, key, default, low, high):
     if not _is_number(value) or not low <= value <= high:
         fail(f"says {key} = {value!r}", f"a number from {low:g} to {high:g}")
     return value
+
+
+def _whole(fail, found, key, default, low, high):
+    value = _number(fail, found, key, default, low, high)
+    if value != int(value):
+        fail(f"says {key} = {value!r}", "a whole number")
+    return int(value)
 
 
 def _orientation(fail, value, dimension):
@@ -268,7 +275,7 @@ def _labels(fail, found, sees, kind):
         fail(f"says labels = {found!r}", "a table of channels or values, such as 1 = \"VL\"")
     labels = {}
     for key, label in found.items():
-        if not str(key).isdigit():
+        if not str(key).isdecimal():
             fail(f"maps {key!r}", "whole numbers from 0 on the left side of [labels]")
         if isinstance(label, str):
             label = words.get(label.lower(), label)
@@ -283,6 +290,8 @@ def _labels(fail, found, sees, kind):
             fail(f"maps {int(key)} twice", "each channel or value once")
         labels[int(key)] = label
     labels = {0: 0} | labels
+    if labels[0] != 0:
+        fail(f"maps 0 to {labels[0]!r}", "0 to be background: put the channels in another order")
     if kind != "command" and sorted(labels) != list(range(len(labels))):
         fail(f"maps the channels {sorted(labels)}", f"all from 0 to {max(labels)}, background too")
     muscles = {*table[table.is_muscle].value, *table[table.is_muscle].abbreviation}

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.labels import MUSCLES, RIGHT_OFFSET
+from mrmyo.labels import FEMUR, MUSCLES, RIGHT_OFFSET
 
 __all__ = ["FORMULA_PATH", "KEY", "PREDICTORS", "SCOPE", "describe", "expected_dice", "features_of", "flag_lines",
-           "predictors", "read_formula", "slice_quality"]
+           "left_empty", "predictors", "read_formula", "scope_of_slices", "slice_quality"]
 
 KEY = "slice_quality"  # where `Volume.meta` of a label map holds the rows
 SCOPE = 0.98  # slices below this share of the likeliest are left empty; those through thighs lie above 0.999
+BEYOND_DOUBT = 0.9995
+SURE = 0.9
 FORMULA_PATH = Path(__file__).parent / "models" / "thigh_vnet_quality.json"
 MOST_ENTROPY = 0.13
 LEAST_DICE = 0.85  # slices that are expected below this are to be looked at
@@ -22,6 +24,8 @@ POOR = f"a Dice below {LEAST_DICE} is to be expected"
 MOST_LIKE_FAT, UNSURE = 0.35, 0.1  # both: half of all random contrasts show muscle and fat alike, and clearly
 PREDICTORS = ("one", "logit_sureness", "entropy", "log_muscle_cm2", "like_fat", "logit_scope")
 LEAST_CM2 = 8.0  # less muscle than this in a slice through a thigh is hardly all of it
+LEAST_FEMUR_CM2 = 2.0
+NAMED_CM2 = 4.0  # less of a muscle may well end in one thigh before it does in the other
 EDGE_MM = 3.0
 
 
@@ -89,18 +93,40 @@ def expected_dice(known, formula) -> np.ndarray:
     return 1 / (1 + np.exp(-predictors(known, formula["usual"]) @ weights))
 
 
-def read_formula(path=None) -> dict:
-    """The formula of expected Dice beside a model (``NAME_quality.json``); the shipped one where there is none.
+def read_formula(path=None, model_hash=None) -> dict | None:
+    """The formula of expected Dice beside a model (``NAME_quality.json``); None where there is none of this model.
 
-    ``scripts/fit_quality.py`` makes it, from images of random contrast whose truth is known.
+    ``scripts/fit_quality.py`` makes it, from images of random contrast whose truth is known. Without a path: the
+    shipped one, whatever the model.
     """
-    path = FORMULA_PATH if path is None or not Path(path).is_file() else Path(path)
-    return _read_formula(path, path.stat().st_mtime_ns)
+    path = FORMULA_PATH if path is None else Path(path)
+    if not path.is_file():
+        return None
+    formula = _read_formula(path, path.stat().st_mtime_ns)
+    return formula if model_hash in (None, formula.get("model")) else None
 
 
 @lru_cache(maxsize=4)
 def _read_formula(path, _changed):
     return json.loads(path.read_text())
+
+
+def scope_of_slices(scope) -> np.ndarray:
+    """How likely each slice goes through thighs, of {side: how likely it goes through that one}: the mean of the
+    sides, or that of one side which is sure of itself."""
+    rows = np.stack(list(scope.values()))
+    return np.maximum(rows.mean(0), np.where(rows.max(0) >= SURE, rows.max(0), 0))
+
+
+def left_empty(scope) -> dict:
+    """{side: which slices show no thigh} of {side: how likely each goes through that thigh}.
+
+    Where both thighs together are doubtful, as near the hip, a thigh counts only when it is beyond doubt itself.
+    """
+    likeliest = scope_of_slices(scope).max()
+    both = np.mean(list(scope.values()), axis=0)
+    return {side: row < np.where(both < SCOPE * likeliest, BEYOND_DOUBT, SCOPE) * likeliest
+            for side, row in scope.items()}
 
 
 def describe(labels, spacing, scope, features, side_from, *, formula, notes=()) -> list[dict]:
@@ -112,28 +138,35 @@ def describe(labels, spacing, scope, features, side_from, *, formula, notes=()) 
         (slices, x, y), final.
     spacing : array
         In the plane, in mm.
-    scope : array
-        Per slice, how likely it goes through thighs.
+    scope : dict
+        {side: per slice, how likely it goes through that thigh}.
     features : dict
         {(slice, side): {name: value}} of `features_of`.
     side_from : str
         How left and right are known: ``two thighs``, ``laterality`` or ``position``.
-    formula : dict
-        From `read_formula`.
+    formula : dict or None
+        From `read_formula`; without one no Dice is expected.
     notes : sequence of str
         What holds for every slice of the stack.
     """
     edge = np.maximum(np.rint(EDGE_MM / np.asarray(spacing)).astype(int), 1)
+    empty = left_empty(scope)
+    area = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels]) * np.prod(spacing) / 100
     rows = []
     for (k, side), known in sorted(features.items()):
         low = RIGHT_OFFSET if side == "right" else 0
         mask = (labels[k] > low) & (labels[k] <= low + len(MUSCLES))
         inner = mask[edge[0]:-edge[0], edge[1]:-edge[1]].sum()
-        known = {**known, "scope": float(scope[k]), "muscle_cm2": float(mask.sum() * np.prod(spacing)) / 100}
-        expected = float(expected_dice(known, formula)[0]) if mask.any() else float("nan")
+        known = {**known, "scope": float(scope[side][k]), "muscle_cm2": float(mask.sum() * np.prod(spacing)) / 100}
+        expected = float(expected_dice(known, formula)[0]) if mask.any() and formula else float("nan")
+        sided = [area[k, 1 + offset:1 + offset + len(MUSCLES)] for offset in (low, RIGHT_OFFSET - low)]
+        lonely = [row[1] for row, own, other in zip(MUSCLES, *sided, strict=True)
+                  if min(sided[0].sum(), sided[1].sum()) > LEAST_CM2 and max(own, other) > NAMED_CM2
+                  and min(own, other) < 0.25 * max(own, other)]
         row = {name: round(known[name], 4) for name in ("scope", "entropy", "sureness", "like_fat", "muscle_cm2")}
         rows.append({"slice": k, "side": side, "expected_dice": round(expected, 3), **row,
-                     "empty": bool(scope[k] < SCOPE * np.max(scope)), "cut_off": bool(mask.sum() > inner),
+                     "femur_cm2": round(float(area[k, FEMUR[side]]), 2), "one_sided": " ".join(lonely),
+                     "empty": bool(empty[side][k]), "cut_off": bool(mask.sum() > inner),
                      "side_from": side_from, "stack": ", ".join(notes)})
     return rows
 
@@ -146,6 +179,8 @@ def _reasons(row):
         ("cut off by the edge of the image", row["cut_off"]),
         ("unlike the slices that the network knows", row["scope"] < SCOPE or row["entropy"] > MOST_ENTROPY),
         ("hardly any muscle", row["muscle_cm2"] < LEAST_CM2),
+        ("hardly any femur", row["femur_cm2"] < LEAST_FEMUR_CM2),
+        ("muscle that is named in one thigh alone", row["one_sided"]),
         ("muscle as bright as fat: hardly told apart", row["like_fat"] > MOST_LIKE_FAT and row["entropy"] > UNSURE),
         (POOR, row["expected_dice"] < LEAST_DICE),
         ("left or right by position alone", row["side_from"] == "position"),
@@ -193,7 +228,8 @@ def slice_quality(labels):
         One row per slice and side: ``slice`` (index along the slice axis of the array), ``side``, ``expected_dice``
         (of the whole muscle with a true mask, by a formula fitted on images of random contrast; NaN without muscle),
         ``scope`` (how likely this is a slice through thighs), ``entropy`` (0 to 1, mean over the muscle),
-        ``sureness`` and ``like_fat`` (see `features_of`), ``muscle_cm2``, ``empty`` (no thigh), ``cut_off``,
+        ``sureness`` and ``like_fat`` (see `features_of`), ``muscle_cm2``, ``femur_cm2``, ``one_sided`` (muscles of
+        which one thigh has four times as much as the other), ``empty`` (no thigh), ``cut_off``,
         ``side_from`` (``two thighs``, ``laterality`` or ``position``), ``stack`` (what was noticed of the whole stack)
         and ``flag``, empty where nothing was noticed.
 

@@ -138,7 +138,7 @@ def _infer(description, network, volumes):
                     from monai.inferers import sliding_window_inference
                 out = sliding_window_inference(batch, window, 1, lambda x: _first(network(x)),
                                                overlap=description.overlap, mode="gaussian")
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # what a network of somebody else raises is its own affair
         if isinstance(error, SegmentationError):
             raise
         raise SegmentationError(f"{description.name} failed on images of {_by(batch.shape[2:])}: "

@@ -9,7 +9,9 @@ from mrmyo.nifti import write_nifti
 from mrmyo.segmentation import flag_lines, segment, segment_with_probability, slice_quality
 from mrmyo.segmentation_quality import KEY
 
-__all__ = ["output_names", "stem_of", "write_mask", "write_quality"]
+__all__ = ["NOTHING_TOLD", "output_names", "stem_of", "write_mask", "write_quality"]
+
+NOTHING_TOLD = "this model tells nothing of its slices: look at every one"
 
 
 def stem_of(path) -> str:
@@ -37,6 +39,10 @@ def output_names(images, out) -> list[Path]:
             raise ValueError(f"Cannot write {name.name}: expected a name that ends in .nii or .nii.gz.")
         if name.resolve() == image.resolve():
             raise ValueError(f"The output {name.name} is the input itself, which would be lost. Give another name.")
+    given = {image.resolve() for image in images}
+    if lost := sorted({name.name for name in names if name.resolve() in given}):
+        raise ValueError(f"The output {', '.join(lost)} is one of the images, which would be lost. Give another "
+                         "folder, or leave the label maps out of the images.")
     twice = sorted({name.name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"Found images of the same name, whose masks would both be {twice[0]}; expected different "
@@ -77,6 +83,9 @@ def write_mask(volume, path, *, model=None, passes=1, probability=False, progres
         Which slices to look at, and why.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in ("probability", "entropy"):  # of an earlier run, perhaps with another model
+        path.with_name(f"{stem_of(path)}_{name}.nii.gz").unlink(missing_ok=True)
     if probability:
         found = segment_with_probability(volume, model, progress, passes=passes)
         labels = found.labels
@@ -84,5 +93,6 @@ def write_mask(volume, path, *, model=None, passes=1, probability=False, progres
             write_nifti(getattr(found, name), path.with_name(f"{stem_of(path)}_{name}.nii.gz"))
     else:
         labels = segment(volume, model, progress, passes=passes)
+    quality = write_quality(labels, path.with_name(f"{stem_of(path)}_quality.csv"))
     write_nifti(labels, path)
-    return labels, flag_lines(write_quality(labels, path.with_name(f"{stem_of(path)}_quality.csv")))
+    return labels, flag_lines(quality) if len(quality) else [NOTHING_TOLD]

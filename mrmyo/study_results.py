@@ -14,6 +14,7 @@ from mrmyo.provenance import record
 from mrmyo.segmentation import flag_lines
 from mrmyo.settings import Settings, write_settings
 from mrmyo.study_maps import load_maps
+from mrmyo.study_masks import NOTHING_TOLD
 from mrmyo.study_stages import write_json
 
 __all__ = ["SLICE_QUALITY", "read_rows", "with_numbers", "write_results"]
@@ -40,6 +41,13 @@ def with_numbers(settings: Settings, series) -> Settings:
     alone = [row.series >= 0 and (series.series == row.series).sum() == 1 for row in stated.itertuples()]
     return replace(settings, roles={row.role: int(row.series) if only else row.key
                                     for row, only in zip(stated.itertuples(), alone, strict=True)})
+
+
+def _lines(slices):
+    """Which slices of an automatic mask to look at; of a reviewed one, which has no table, none."""
+    if slices is None:
+        return []
+    return flag_lines(slices) if len(slices) else [NOTHING_TOLD]
 
 
 def _slices(out, facts):
@@ -79,7 +87,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     inputs = dict(inputs)
     slices = _slices(out, facts)
     flags = [*inputs.pop("flags"), *quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare),
-             *(f"mask, {line}" for line in (() if slices is None else flag_lines(slices)))]
+             *(f"mask, {line}" for line in _lines(slices))]
     study = {**facts, "flags": flags, "notes": inputs.pop("notes"), "alignment": alignment, "inputs": inputs,
              "provenance": record()}
     write_settings(settings, out / "settings.toml")

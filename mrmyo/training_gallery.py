@@ -147,11 +147,12 @@ def draw_contrasts(library, section, *, n=12, anatomy=0, contrast=0, deform=1.0)
 def _scene(library, picked, anatomy, deform):
     import torch
 
+    from mrmyo.training_images import take_fields
     from mrmyo.training_scenes import Dice, draw_scene
 
     dice_ = Dice(anatomy, len(picked), torch.device("cpu"))
     with torch.no_grad():
-        return draw_scene(dice_, torch.as_tensor(library.fields[picked]), deform=deform)
+        return draw_scene(dice_, take_fields(library, picked), deform=deform)
 
 
 def _show(library, picked, scene, contrast):

@@ -17,7 +17,7 @@ from mrmyo.training_anatomy import UNITS_MM
 from mrmyo.training_blends import blend, find_partners
 from mrmyo.training_scenes import SIZE, TISSUES, Dice, draw_scene, grid_mm, place, smooth_noise
 
-__all__ = ["draw_batch", "normalise_batch", "show"]
+__all__ = ["draw_batch", "normalise_batch", "show", "take_fields"]
 
 SKIN, SUBCUTANEOUS, FASCIA, MUSCLE, INTERMUSCULAR, CORTEX, MARROW, VESSEL = range(len(TISSUES))
 SHARE = {"map": 0.72, "parametric": 0.16, "negative": 0.12}
@@ -55,19 +55,19 @@ def draw_batch(library, seed, step, batch_size, *, device="cpu", deform=1.0, ble
     rng = np.random.default_rng([seed, step])
     picked = _pick(library, rng, batch_size) if among is None else rng.choice(among, batch_size)
     order = np.sort(picked)
-    fields = _fields(library, order, device)
+    fields = take_fields(library, order, device)
     negative = torch.as_tensor(library.kind[order] == 2, device=device)
     dice = Dice(int(rng.integers(2**62)), batch_size, torch.device(device))
     with torch.no_grad():
         if blended:
-            fields = blend(dice, fields, _fields(library, find_partners(library, order, rng), device))
+            fields = blend(dice, fields, take_fields(library, find_partners(library, order, rng), device))
         scene = draw_scene(dice, fields, deform=deform)
         high = torch.as_tensor(library.level[order] > 1.4, device=device) | negative
         return show(dice, scene, negative, high)
 
 
-def _fields(library, order, device):
-    """The fields of some sections, in mm."""
+def take_fields(library, order, device="cpu"):
+    """The fields (n, 15, x, y) of some sections of a library, in mm, on a device."""
     fields = library.fields[order if isinstance(library.fields, np.ndarray) else torch.as_tensor(order, device=device)]
     return torch.as_tensor(fields).to(device).float() * torch.as_tensor(UNITS_MM, device=device)[:, None, None]
 

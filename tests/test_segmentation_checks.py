@@ -137,3 +137,23 @@ def test_a_little_below_zero_is_what_interpolation_leaves(thighs):
 
 def test_a_volume_stored_upside_down_is_not_upside_down(thighs):
     assert not flags_of(reorient(thighs[0], (1, 0, 2), (0, 1, 2))).flag.any()
+
+
+def test_one_thigh_out_of_scope_takes_neither_the_other_nor_its_neighbours(thighs):
+    array = thighs.array.copy() if hasattr(thighs, "array") else thighs[0].array.copy()
+    volume = thighs if hasattr(thighs, "array") else thighs[0]
+    whole = segment(volume, progress=False).array
+    array[..., 1] = 0
+    found = segment(volume.with_array(array), progress=False).array
+    kept = [k for k in range(array.shape[2]) if k != 1]
+    assert not found[..., 1].any()
+    assert ((found[..., kept] > 0).any((0, 1)) == (whole[..., kept] > 0).any((0, 1))).all()
+
+
+def test_whole_numbers_that_span_their_type_do_not_wrap(thighs):
+    volume = thighs if hasattr(thighs, "array") else thighs[0]
+    array = (volume.array / volume.array.max() * 32767).astype(np.int16)
+    array[0, 0] = -30
+    assert (segment(volume.with_array(array), progress=False).array > 0).any()
+    with pytest.raises(SegmentationError, match="type bool"):
+        segment(volume.with_array(array > 100), progress=False)

@@ -215,6 +215,8 @@ GOOD = {**COMMON, "kind": "torchscript", "weights": "threshold.ts", "dimension":
     ({"labels": {"1": 99}}, "maps 1 to 99"),
     ({"labels": {"1": [1]}}, r"maps 1 to \[1\]"),
     ({"labels": {"2": "VL"}}, "every channel|all from 0 to 2"),
+    ({"labels": {"0": "VL", "1": "background"}}, "0 to be background"),
+    ({"labels": {"²": "VL"}}, "whole numbers"),
     ({"labels": {"1": "FEM"}}, "no muscle"),
     ({"labels": {"1": 21}, "sees": "one left thigh"}, "of a right thigh"),
     ({"kind": "command", "command": ["predict", "{input}"], **dict.fromkeys(("weights", "dimension"), ...)},

@@ -72,13 +72,21 @@ def test_expected_dice_is_the_formula_by_hand():
     assert expected_dice(known, formula)[0] == pytest.approx(1 / (1 + np.exp(-logit)))
 
 
-def test_the_formula_beside_a_model_counts_and_the_shipped_one_stands_in(tmp_path):
-    assert read_formula(tmp_path / "none_quality.json") == read_formula() == load_model().formula
+def test_the_formula_of_a_model_counts_and_no_other_stands_in(tmp_path):
+    assert read_formula() == load_model().formula
+    assert read_formula(tmp_path / "none_quality.json") is None
+    assert read_formula(FORMULA_PATH, "of another model") is None
     for path in (MODEL_PATH, MODEL_PATH.with_suffix(".json")):
         shutil.copy(path, tmp_path / path.name.replace("thigh_vnet", "other"))
     other = {**read_formula(), "usual": {"like_fat": 0.0, "entropy": 0.0, "sureness": 0.5}}
     (tmp_path / "other_quality.json").write_text(json.dumps(other))
+    (tmp_path / "none.safetensors").write_bytes(MODEL_PATH.read_bytes())
+    (tmp_path / "none.json").write_bytes(MODEL_PATH.with_suffix(".json").read_bytes())
+    assert load_model(tmp_path / "none.safetensors").formula is None
     assert load_model(tmp_path / "other.safetensors").formula == other
+    other["usual"]["entropy"] = 0.5
+    (tmp_path / "other_quality.json").write_text(json.dumps(other))
+    assert load_model(tmp_path / "other.safetensors").formula == other  # the file beside it has changed
 
 
 def test_the_shipped_formula_was_fitted_for_the_shipped_weights():

@@ -147,3 +147,10 @@ def test_a_stage_in_a_moved_folder_and_one_of_an_earlier_version(tmp_path):
     assert not stages.changed_by_hand("s", ["a"])
     (here / "a").write_text("edited")
     assert stages.changed_by_hand("s", ["a"])
+
+
+def test_no_output_takes_the_place_of_an_image(tmp_path):
+    images = [tmp_path / "a.nii.gz", tmp_path / "a_labels.nii.gz"]
+    with pytest.raises(ValueError, match=r"a_labels\.nii\.gz is one of the images"):
+        output_names(images, tmp_path)
+    assert [name.name for name in output_names(images, tmp_path / "out")] == ["a_labels.nii.gz", "a_labels_labels.nii.gz"]
