@@ -32,7 +32,8 @@ CHARTS = {
 
 HEADS = {"dice": "Dice", "hd95_mm": "HD95, 3-D (mm)", "surface_distance_mm": "mean distance, 3-D (mm)",
          "hd95_in_plane_mm": "HD95 in plane (mm)", "surface_distance_in_plane_mm": "mean distance in plane (mm)",
-         "volume_error_ml": "volume error (ml)", "volume_error_percent": "volume error (%)", "delta_t2_ms": "ΔT2 (ms)"}
+         "volume_error_ml": "volume error (ml)", "volume_error_percent": "volume error (%)", "delta_t2_ms": "ΔT2 (ms)",
+         "other_side_ml": "on the other side (ml)"}
 TITLE = "Masks beside their references"
 PAGE = "evaluation.html"
 OURS = (*(f"{name}.png" for name in (*CHARTS, "levels", "masks_best", "masks_worst")), "agreement.csv", "table.csv",
@@ -233,8 +234,8 @@ def _page(rows, summary, limits, scores, cases, values, synthetic, notes, option
     with matplotlib.rc_context({"backend": "agg"}):
         body += ["<h2>By muscle</h2>", table_html(_shown(rows, summary), digits=3)]
         body += [f"<p>{html.escape(note)}.</p>" for note in sorted(set(summary.note) - {""})]
-        body.append("<p>A muscle that the reference has and the mask has not has no distance: its subject is left out of "
-                    "that mean and of the mean of muscles, and counted under <i>without a distance</i>.</p>")
+        body.append("<p>A muscle that the reference has and the mask has not has no distance: its subject is left "
+                    "out of that mean and of the mean of muscles, and counted under <i>without a distance</i>.</p>")
         body += _charts(pictures, rows, summary, synthetic)
         if len(limits) and (whole := limits[(limits.muscle == WHOLE_MUSCLE) & (limits.side == "both")]).size:
             body += ["<h2>Agreement of the whole muscle</h2>",
@@ -250,7 +251,7 @@ def _shown(rows, summary):
     """Means over subjects of all slices, a row per muscle and a column per measure; and what was missed, as counts."""
     part = summary[summary.level == "all"]
     far = part[part.measure == "hd95_in_plane_mm"].set_index(["muscle", "side"])
-    part = part[part.measure.isin(HEADS)]
+    part = part[part.measure.isin([*HEADS, *(["other_side_ml"] if rows.other_side_ml.any() else [])])]
     wide = part.pivot(index=["muscle", "side"], columns="measure", values="mean")[list(dict.fromkeys(part.measure))]
     order = list(dict.fromkeys(zip(part.muscle, part.side, strict=True)))
     wide = wide.loc[order].reset_index().rename(columns=HEADS)
@@ -260,8 +261,6 @@ def _shown(rows, summary):
         if len(own):
             wide.loc[i, "slices missed"] = f"{own.n_missed_slices.sum()} of {own.n_slices.sum()}"
             wide.loc[i, "slices extra"] = f"{own.n_extra_slices.sum()}"
-            if rows.other_side_ml.any():
-                wide.loc[i, "on the other side (ml)"] = f"{own.other_side_ml.mean():.3g}"
         one = far.loc[(muscle, side)]
         wide.loc[i, "without a distance"] = f"{one.n_missing} of {one.n + one.n_missing} subjects" + (
             f" ({one.n_parts_missing} missed)" if muscle == MEAN_OF_MUSCLES and one.n_parts_missing else "")

@@ -32,8 +32,8 @@ def by_subject(rows, measure: str):
     -------
     pandas.DataFrame
         subject, side, muscle, abbreviation, level, the measure and ``n_parts_missing``. ``side`` is 'mean of sides' or,
-        for the whole muscle of both thighs at once, 'both'. Rows of 'mean of muscles' hold the mean of a subject's muscles, each the mean of
-        its sides.
+        for the whole muscle of both thighs at once, 'both'. Rows of 'mean of muscles' hold the
+        mean of a subject's muscles, each the mean of its sides.
 
     Notes
     -----
@@ -100,10 +100,11 @@ def summarise(rows, *, measures=None, n_boot: int = 2000, seed: int = 0):
     -----
     A subject's number is the mean of the sides (:func:`by_subject`). A subject of whom a part is missing has none: it
     is left out of the mean of that muscle and of 'mean of muscles', and counted in ``n_missing``, so that no distance
-    gets better by a muscle that was missed. Compare two methods on the subjects that both have. The interval
-    is the percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13): whole subjects are drawn, with all their sides, muscles and
-    levels, so that what belongs together stays together. With two subjects or fewer there is none; with fewer than ten
-    it is known to be too narrow, and the note says so.
+    gets better by a muscle that was missed. Compare two methods on the subjects that both have.
+
+    The interval is the percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13): whole subjects are
+    drawn, with all their sides, muscles and levels, so that what belongs together stays together. With two subjects or
+    fewer there is none; with fewer than ten it is known to be too narrow, and the note says so.
     """
     import pandas as pd
 

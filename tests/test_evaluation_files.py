@@ -109,7 +109,8 @@ def test_what_was_missed_or_left_out_is_on_the_page_in_the_summary_and_printed(c
         assert "empty in 3 of 7" in text
     for words in ("slices extra", "on the other side (ml)", "1 of 3 subjects (1 missed)"):
         assert words in page
-    summary = pd.read_csv(out / "summary.csv").query("level == 'all'").set_index(["abbreviation", "side", "measure"]).sort_index()
+    summary = pd.read_csv(out / "summary.csv").query("level == 'all'")
+    summary = summary.set_index(["abbreviation", "side", "measure"]).sort_index()
     whole = summary.loc["ALL", "both"]
     assert whole.loc["n_extra_slices", "maximum"] == 3 and whole.loc["n_missed_slices", "mean"] == 1
     other_ml = 2 * 12 * 10 * 6 * 1.5 * 1.5 * 6 / 1000  # the left thigh in the six slices of the mask
