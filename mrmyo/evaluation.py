@@ -50,7 +50,8 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
           the slice
         - ``n_muscles``: how many named muscles of the table the row unites
         - ``n_slices``: slices in which the reference has the muscle; ``n_missed_slices``, those of them in which
-          `labels` has none; ``n_extra_slices``, slices in which only `labels` has it
+          `labels` has none; ``n_extra_slices``, slices in which only `labels` has it; ``n_gap_slices``, slices without
+          it in the reference that lie between its lowest and its highest
         - ``dice``: 2 |a ∩ b| / (|a| + |b|); 0 where one mask has nothing
         - ``hd95_mm``: 95th percentile of the distances between the surfaces, in 3-D, both ways in one sample;
           ``surface_distance_mm``, their mean
@@ -59,6 +60,8 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
         - ``volume_ml``, ``reference_volume_ml``, ``volume_error_ml``, ``volume_error_percent`` (of the reference)
         - with `t2`: ``t2_ms``, ``reference_t2_ms`` (means over the fitted voxels of either mask), ``delta_t2_ms``, and
           ``n_failed``, ``reference_n_failed`` voxels without a T2
+        - ``other_side_ml``: what `labels` has of the row's muscle on the side on which the reference has none at all;
+          0 where it has both
 
         Distances are NaN where one mask has nothing in the level: no distance tells how bad that is.
 
@@ -77,6 +80,10 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
     either side. Where the reference does not name a muscle at all, voxels of that muscle in `labels` count as no
     muscle: they cost nothing beside the reference's muscles, and gain nothing where they cover one of these. A mask
     of values 40 and 41 names no muscle; beside it all muscle counts, and there are rows of 'whole muscle' only.
+
+    A side on which the reference has no muscle at all was not drawn: there are no rows of it, 'both' is the other side
+    alone, and what `labels` has there is told in ``other_side_ml`` and costs nothing. Gaps in a reference do cost: what
+    `labels` has in them is extra (`mrmyo.evaluation_notes.remarks` puts both into words).
 
     Slices are those across the array axis nearest to the patient's z. The bands are laid over the reference's
     slices of any counting muscle, by their height and not by their order in the array; slices of `labels` beyond belong
@@ -101,6 +108,8 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
         near = _box(pair[0] | pair[1])
         pair = [part[near] for part in pair]
         far = [surface_distances(*pair, reference.affine, in_plane=in_plane) for in_plane in (False, True)]
+        gaps = _gaps(pair[1].any((0, 1)))
+        beyond = np.isin(masks[0], entry["beyond"]).sum((0, 1)) * voxel_ml
         for level, chosen in levels.items():
             here = [part[..., chosen] for part in pair]
             if not (here[0].any() or here[1].any()):
@@ -108,8 +117,10 @@ def evaluate(labels: Volume, reference: Volume, *, t2: Volume | None = None, onl
             first, last = np.flatnonzero(chosen)[[0, -1]]
             row = {"side": entry["side"], "muscle": entry["muscle"], "abbreviation": entry["abbreviation"],
                    "level": level, "z_low_mm": z_mm[first], "z_high_mm": z_mm[last], "n_muscles": entry["n_muscles"]}
-            rows.append(row | _overlap(here) | _distances(far, chosen, here) | _volumes(here, voxel_ml)
-                        | (_t2(here, t2.array[near][..., chosen]) if t2 is not None else {}))
+            rows.append(row | _overlap(here) | {"n_gap_slices": int(gaps[chosen].sum())}
+                        | _distances(far, chosen, here) | _volumes(here, voxel_ml)
+                        | (_t2(here, t2.array[near][..., chosen]) if t2 is not None else {})
+                        | {"other_side_ml": float(beyond[chosen].sum())})
     return pd.DataFrame(rows)
 
 
@@ -210,18 +221,28 @@ def _entries(masks, only, count_unnamed):
     counted = [muscles + [UNNAMED] if count_unnamed else [*named, UNNAMED], [*named, UNNAMED]]
     if only is not None:
         counted = [named, named]
+    drawn = table.side.isin(table.side[table.value.isin(np.unique(masks[1]))])  # a side without any muscle was not
+    absent, table = table[~drawn], table[drawn]
+    sides = list(dict.fromkeys(table.side))
     entries = []
-    for side in ("left", "right"):
+    for side in sides:
         for name in () if nameless else named:  # labels without names are compared as a whole
             part = table[(table.side == side) & (table.abbreviation == name)].iloc[0]
             entries.append({"side": side, "muscle": part["name"], "abbreviation": name, "n_muscles": 1,
-                            "ours": [part.value], "theirs": [part.value]})
-    for side in ("left", "right", "both"):
+                            "ours": [part.value], "theirs": [part.value],
+                            "beyond": absent.value[absent.abbreviation == name].tolist()})
+    for side in (*sides, "both"):
         part = table[(table.side == side) | (side == "both")]
         ours, theirs = (part.value[part.abbreviation.isin(names)].tolist() for names in counted)
         entries.append({"side": side, "muscle": WHOLE_MUSCLE, "abbreviation": "ALL",
-                        "n_muscles": len(muscles) if count_unnamed else len(named), "ours": ours, "theirs": theirs})
+                        "n_muscles": len(muscles) if count_unnamed else len(named), "ours": ours, "theirs": theirs,
+                        "beyond": absent.value[absent.abbreviation.isin(counted[0])].tolist()})
     return entries
+
+
+def _gaps(covered):
+    """Which slices without a muscle lie between its first and its last."""
+    return ~covered & np.logical_or.accumulate(covered) & np.logical_or.accumulate(covered[::-1])[::-1]
 
 
 def _box(mask):

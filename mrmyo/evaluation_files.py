@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import io
 import json
+import sys
 from pathlib import Path
 
 from mrmyo.evaluation import EvaluationError, evaluate, slice_scores
-from mrmyo.evaluation_summary import limits_of_agreement, summarise
+from mrmyo.evaluation_notes import remarks
+from mrmyo.evaluation_summary import MEAN_OF_MUSCLES, limits_of_agreement, summarise
 from mrmyo.evaluation_values import convert, read_values
 from mrmyo.files import replacing
 from mrmyo.measure import WHOLE_MUSCLE
@@ -29,8 +32,12 @@ CHARTS = {
 
 HEADS = {"dice": "Dice", "hd95_mm": "HD95, 3-D (mm)", "surface_distance_mm": "mean distance, 3-D (mm)",
          "hd95_in_plane_mm": "HD95 in plane (mm)", "surface_distance_in_plane_mm": "mean distance in plane (mm)",
-         "volume_error_ml": "volume error (ml)", "volume_error_percent": "volume error (%)", "delta_t2_ms": "ΔT2 (ms)"}
-PICTURES = (*CHARTS, "levels", "masks_best", "masks_worst")
+         "volume_error_ml": "volume error (ml)", "volume_error_percent": "volume error (%)", "delta_t2_ms": "ΔT2 (ms)",
+         "other_side_ml": "on the other side (ml)"}
+TITLE = "Masks beside their references"
+PAGE = "evaluation.html"
+OURS = (*(f"{name}.png" for name in (*CHARTS, "levels", "masks_best", "masks_worst")), "agreement.csv", "table.csv",
+        "summary.csv")
 
 
 def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, reference_values=None, n_levels: int = 3,
@@ -43,7 +50,8 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
         Two NIfTI files, or two folders of equally named ones (a cohort). A case is called as its file.
     out : path
         A folder for ``table.csv`` (the rows of `mrmyo.evaluate`), ``summary.csv``, ``agreement.csv``, the figures as
-        PNG, and ``evaluation.html``, which holds the means and the figures.
+        PNG, and ``evaluation.html``, which holds the means and the figures. Those of an earlier evaluation in it are
+        replaced, known by its page; ``summary.csv`` is written last, so where it is, all is.
     t2, image : path, optional
         T2 maps (whose sidecar says the unit) and images to draw on: files or folders like the labels.
     only, n_levels, count_unnamed
@@ -53,6 +61,7 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
     synthetic : bool, optional
         Whether all says that the data are synthetic; without it, when a sidecar says so.
     progress : bool
+        Whether to print a bar, and what `mrmyo.evaluation_notes.remarks` has to say (it is on the page in any case).
 
     Returns
     -------
@@ -63,12 +72,15 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
     ------
     EvaluationError
         When a file has no partner, or cases cannot be evaluated: every one is named with its reason, and nothing is
-        written, for a cohort without its bad cases looks better than it is.
+        written, for a cohort without its bad cases looks better than it is. Also when `out` holds files of these names
+        but no page of an earlier evaluation: they may be somebody's own.
     """
     import pandas as pd
 
     from mrmyo.progress import track
 
+    out = Path(out)
+    _check_folder(out)
     values = None if reference_values is None else read_values(reference_values)
     cases = _cases({"labels": labels, "reference": reference, "T2 maps": t2, "images": image})
     tables, scores, signs, trouble = [], [], [], []
@@ -91,15 +103,50 @@ def evaluate_files(labels, reference, out, *, t2=None, image=None, only=None, re
     rows, scores = pd.concat(tables, ignore_index=True), pd.concat(scores, ignore_index=True)
     summary, limits = summarise(rows), limits_of_agreement(rows)
     synthetic = any(signs) if synthetic is None else synthetic
-    out = Path(out)
+    notes = remarks(rows)
+    body, pictures = _page(rows, summary, limits, scores, cases, values, synthetic, notes,
+                           {"only": only, "n_levels": n_levels, "count_unnamed": count_unnamed,
+                            "reference_values": None if values is None else {str(a): b for a, b in values.items()}})
+    _write(out, body, pictures, {"agreement": limits, "table": rows, "summary": summary}, synthetic)
+    for note in notes if progress else ():
+        print(f"Note: {note}", file=sys.stderr)
+    return rows, summary
+
+
+def _check_folder(out):
+    """Refuses a folder whose files of our names may be somebody's own."""
+    if out.exists() and not out.is_dir():
+        raise EvaluationError(f"Found the file {out.name} as the output; expected a folder.")
+    if _is_our_page(out / PAGE):
+        return
+    if theirs := [name for name in (PAGE, *OURS) if (out / name).exists()]:
+        raise EvaluationError(
+            f"The output folder {out.name} holds {', '.join(theirs)} but no page of an earlier evaluation; they would "
+            "be lost. Give another folder, or move them."
+        )
+
+
+def _is_our_page(path):
+    try:
+        return f"<title>{TITLE}</title>" in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _write(out, body, pictures, tables, synthetic):
+    """The page first, by which the rest is known as ours; then the pictures; the tables, which people read on, last."""
+    from mrmyo.figures.pages import write_page
+
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("table", rows), ("summary", summary), ("agreement", limits)):
+    write_page(out / PAGE, title=TITLE, body=body, synthetic=synthetic)
+    for name in OURS:  # those of an earlier run with other options are not of this one
+        (out / name).unlink(missing_ok=True)
+    for name, picture in pictures.items():
+        with replacing(out / f"{name}.png") as partial:
+            partial.write_bytes(picture)
+    for name, table in tables.items():
         with replacing(out / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
-    _write_page(out, rows, summary, limits, scores, cases, values, synthetic,
-                {"only": only, "n_levels": n_levels, "count_unnamed": count_unnamed,
-                 "reference_values": None if values is None else {str(a): b for a, b in values.items()}})
-    return rows, summary
 
 
 def _stem(path):
@@ -168,15 +215,14 @@ def _is_synthetic(files):
     return False
 
 
-def _write_page(out, rows, summary, limits, scores, cases, values, synthetic, options):
-    """The figures as files, and the page that holds them."""
+def _page(rows, summary, limits, scores, cases, values, synthetic, notes, options):
+    """The body of the page, and the figures in it as {name: PNG}."""
     import matplotlib
 
-    from mrmyo.figures.pages import table_html, write_page
+    from mrmyo.figures.pages import table_html
     from mrmyo.provenance import record
 
-    for name in PICTURES:  # those of an earlier run with other options are not of this one
-        (out / f"{name}.png").unlink(missing_ok=True)
+    pictures = {}
     n = rows.subject.nunique()
     counted = int(rows[rows.muscle == WHOLE_MUSCLE].n_muscles.max())
     body = [f"<p>{n} {'case' if n == 1 else 'cases'}. Whole muscle is the union of the {counted} muscles that count; "
@@ -184,24 +230,28 @@ def _write_page(out, rows, summary, limits, scores, cases, values, synthetic, op
             f"{' (here it does count, as asked)' if options['count_unnamed'] else ''}. Surfaces are the outermost "
             "voxels of a mask, distances run between their centres. <code>table.csv</code> has every case, side and "
             "level.</p>"]
+    body += [f'<p class="notice">{html.escape(note)}</p>' for note in notes]
     with matplotlib.rc_context({"backend": "agg"}):
         body += ["<h2>By muscle</h2>", table_html(_shown(rows, summary), digits=3)]
         body += [f"<p>{html.escape(note)}.</p>" for note in sorted(set(summary.note) - {""})]
-        body += _charts(out, rows, summary, synthetic)
+        body.append("<p>A muscle that the reference has and the mask has not has no distance: its subject is left "
+                    "out of that mean and of the mean of muscles, and counted under <i>without a distance</i>.</p>")
+        body += _charts(pictures, rows, summary, synthetic)
         if len(limits) and (whole := limits[(limits.muscle == WHOLE_MUSCLE) & (limits.side == "both")]).size:
             body += ["<h2>Agreement of the whole muscle</h2>",
                      table_html(whole[["quantity", "n", "bias", "bias_low", "bias_high", "loa_low", "loa_high",
                                        "note"]])]
-        body += _pictures(out, scores, cases, values, synthetic)
+        body += _pictures(pictures, scores, cases, values, synthetic)
     facts = json.dumps(record(**options), indent=1)
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(facts)}</pre>"]
-    write_page(out / "evaluation.html", title="Masks beside their references", body="\n".join(body),
-               synthetic=synthetic)
+    return "\n".join(body), pictures
 
 
 def _shown(rows, summary):
-    """Means over subjects of all slices, a row per muscle and a column per measure; and how many slices were missed."""
+    """Means over subjects of all slices, a row per muscle and a column per measure; and what was missed, as counts."""
     part = summary[summary.level == "all"]
+    far = part[part.measure == "hd95_in_plane_mm"].set_index(["muscle", "side"])
+    part = part[part.measure.isin([*HEADS, *(["other_side_ml"] if rows.other_side_ml.any() else [])])]
     wide = part.pivot(index=["muscle", "side"], columns="measure", values="mean")[list(dict.fromkeys(part.measure))]
     order = list(dict.fromkeys(zip(part.muscle, part.side, strict=True)))
     wide = wide.loc[order].reset_index().rename(columns=HEADS)
@@ -210,15 +260,20 @@ def _shown(rows, summary):
         own = part[(part.muscle == muscle) & ((part.side == "both") == (side == "both"))]
         if len(own):
             wide.loc[i, "slices missed"] = f"{own.n_missed_slices.sum()} of {own.n_slices.sum()}"
+            wide.loc[i, "slices extra"] = f"{own.n_extra_slices.sum()}"
+        one = far.loc[(muscle, side)]
+        wide.loc[i, "without a distance"] = f"{one.n_missing} of {one.n + one.n_missing} subjects" + (
+            f" ({one.n_parts_missing} missed)" if muscle == MEAN_OF_MUSCLES and one.n_parts_missing else "")
     return wide
 
 
-def _save(figure, path):
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=160, facecolor="white", format="png")
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=160, facecolor="white", format="png")
+    return buffer.getvalue()
 
 
-def _charts(out, rows, summary, synthetic):
+def _charts(pictures, rows, summary, synthetic):
     from mrmyo import figures
     from mrmyo.figures.pages import figure_html
 
@@ -226,16 +281,16 @@ def _charts(out, rows, summary, synthetic):
     for name, (value, caption) in CHARTS.items():
         if value in rows and rows[value].notna().any():
             ax = figures.muscle_strip(rows, value=value, summary=summary, goal=GOALS.get(value), synthetic=synthetic)
-            _save(ax.figure, out / f"{name}.png")
+            pictures[name] = _png(ax.figure)
             parts.append(figure_html(ax.figure, caption=caption))
     if rows.level.nunique() > 1:
         ax = figures.level_map(summary, synthetic=synthetic)
-        _save(ax.figure, out / "levels.png")
+        pictures["levels"] = _png(ax.figure)
         parts.append(figure_html(ax.figure, caption="Mean Dice by muscle and level, distal to proximal."))
     return parts
 
 
-def _pictures(out, scores, cases, values, synthetic):
+def _pictures(pictures, scores, cases, values, synthetic):
     """The best and the worst slice of all cases, by the mean Dice of their muscles."""
     import matplotlib.pyplot as plt
 
@@ -250,7 +305,7 @@ def _pictures(out, scores, cases, values, synthetic):
         title = f"{name}: {row.subject}, slice {row.slice_index}, Dice {row.dice:.2f}"
         figures.mask_pair(image, found, truth, slice_index=int(row.slice_index), ax=ax, title=title,
                           legend=True, synthetic=synthetic)
-        _save(figure, out / f"masks_{name}.png")
+        pictures[f"masks_{name}"] = _png(figure)
         parts.append(figure_html(figure, caption=f"The {name} slice of {len(scores)} with muscle in the reference, by "
                                  "the mean Dice of its muscles. Colours: the mask; white lines: the reference."))
     return ["<h2>The best and the worst slice</h2>", *parts]

@@ -12,7 +12,8 @@ __all__ = ["MEAN_OF_MUSCLES", "by_subject", "limits_of_agreement", "summarise"]
 MEAN_OF_MUSCLES = "mean of muscles"
 MEAN_OF_SIDES = "mean of sides"
 MEASURES = ("dice", "hd95_mm", "surface_distance_mm", "hd95_in_plane_mm", "surface_distance_in_plane_mm",
-            "volume_error_ml", "volume_error_percent", "delta_t2_ms")
+            "volume_error_ml", "volume_error_percent", "delta_t2_ms", "n_missed_slices", "n_extra_slices",
+            "other_side_ml")
 PAIRS = (("volume_ml", "reference_volume_ml"), ("t2_ms", "reference_t2_ms"))
 FEW = 10  # below this the bootstrap's intervals are known to be too narrow
 
@@ -30,9 +31,15 @@ def by_subject(rows, measure: str):
     Returns
     -------
     pandas.DataFrame
-        subject, side, muscle, abbreviation, level and the measure. ``side`` is 'mean of sides' or, for the whole muscle
-        of both thighs at once, 'both'. Rows of 'mean of muscles' hold the mean of a subject's muscles, each the mean of
-        its sides.
+        subject, side, muscle, abbreviation, level, the measure and ``n_parts_missing``. ``side`` is 'mean of sides' or,
+        for the whole muscle of both thighs at once, 'both'. Rows of 'mean of muscles' hold the
+        mean of a subject's muscles, each the mean of its sides.
+
+    Notes
+    -----
+    A part, that is a muscle of one side, which the reference has but which has no number (a distance where `labels`
+    missed it) is a missing part. A mean with a missing part is NaN: the mean of the parts that were found would be
+    better for the missed one. Parts that only `labels` has are none of the reference's, and do not count here.
     """
     import pandas as pd
 
@@ -46,15 +53,26 @@ def by_subject(rows, measure: str):
             f"Found {n} rows that repeat a subject's side, muscle and level; expected one of each. Give every case "
             "its own subject, or average the visits of one first."
         )
+    lost = rows[measure].isna()
+    if "reference_volume_ml" in rows:
+        lost &= rows.reference_volume_ml > 0
+    rows = rows.assign(n_parts_missing=lost.astype(int))
     both = rows.side == "both"
-    parts = [rows[~both].groupby(keys, sort=False)[measure].mean().reset_index().assign(side=MEAN_OF_SIDES)]
+    parts = [_means(rows[~both], keys, measure).assign(side=MEAN_OF_SIDES)]
     named = parts[0][parts[0].muscle != WHOLE_MUSCLE]
     if len(named):
-        mean = named.groupby(["subject", "level"], sort=False)[measure].mean().reset_index()
+        mean = _means(named, ["subject", "level"], measure)
         parts.append(mean.assign(muscle=MEAN_OF_MUSCLES, abbreviation="MEAN", side=MEAN_OF_SIDES))
-    parts.append(rows.loc[both, [*keys, "side", measure]])
-    columns = ["subject", "side", "muscle", "abbreviation", "level", measure]
+    columns = ["subject", "side", "muscle", "abbreviation", "level", measure, "n_parts_missing"]
+    parts.append(rows.loc[both, columns])
     return pd.concat([part[columns] for part in parts if len(part)], ignore_index=True)
+
+
+def _means(rows, keys, measure):
+    """Means of a measure, NaN where a part is missing, and how many are."""
+    means = rows.groupby(keys, sort=False).agg({measure: "mean", "n_parts_missing": "sum"}).reset_index()
+    means[measure] = means[measure].where(means.n_parts_missing == 0)
+    return means
 
 
 def summarise(rows, *, measures=None, n_boot: int = 2000, seed: int = 0):
@@ -65,7 +83,7 @@ def summarise(rows, *, measures=None, n_boot: int = 2000, seed: int = 0):
     rows : pandas.DataFrame
         From `mrmyo.evaluate`, of many cases, with a column ``subject``.
     measures : sequence of str, optional
-        Which columns; without it, those of overlap, distance, volume and T2 that there are.
+        Which columns; without it, those of overlap, distance, volume, T2 and slices that there are.
     n_boot : int
         Resamples of the bootstrap.
     seed : int
@@ -74,15 +92,19 @@ def summarise(rows, *, measures=None, n_boot: int = 2000, seed: int = 0):
     -------
     pandas.DataFrame
         One row per side, muscle, level and measure: ``n`` subjects with a number, ``n_missing`` without (a distance
-        is missing where one mask had nothing: read it beside the Dice, which is 0 there), ``mean``, ``mean_low``,
+        is missing where one mask had nothing: read it beside the Dice, which is 0 there), ``n_parts_missing`` muscles
+        of a side, over all subjects, that the reference has and that have no number, ``mean``, ``mean_low``,
         ``mean_high``, ``median``, ``sd``, ``minimum``, ``maximum``, ``mean_absolute``, and a ``note``.
 
     Notes
     -----
-    A subject's number is the mean of the sides (:func:`by_subject`). The interval is the percentile bootstrap over
-    subjects (Efron and Tibshirani 1993, chapter 13): whole subjects are drawn, with all their sides, muscles and
-    levels, so that what belongs together stays together. With two subjects or fewer there is none; with fewer than ten
-    it is known to be too narrow, and the note says so.
+    A subject's number is the mean of the sides (:func:`by_subject`). A subject of whom a part is missing has none: it
+    is left out of the mean of that muscle and of 'mean of muscles', and counted in ``n_missing``, so that no distance
+    gets better by a muscle that was missed. Compare two methods on the subjects that both have.
+
+    The interval is the percentile bootstrap over subjects (Efron and Tibshirani 1993, chapter 13): whole subjects are
+    drawn, with all their sides, muscles and levels, so that what belongs together stays together. With two subjects or
+    fewer there is none; with fewer than ten it is known to be too narrow, and the note says so.
     """
     import pandas as pd
 
@@ -98,11 +120,12 @@ def summarise(rows, *, measures=None, n_boot: int = 2000, seed: int = 0):
         wide = wide[sorted(wide.columns, key=str)]  # the same draw whatever the order of the rows
         there = long.assign(there=True).pivot(index=keys, columns="subject", values="there").reindex(wide.index)
         n_rows = there[wide.columns].notna().to_numpy().sum(1)
-        tables.append(order.assign(measure=measure, **_statistics(wide.to_numpy(float), n_rows, n_boot, seed)))
+        lost = long.groupby(keys, sort=False).n_parts_missing.sum().reindex(wide.index).to_numpy()
+        tables.append(order.assign(measure=measure, **_statistics(wide.to_numpy(float), n_rows, lost, n_boot, seed)))
     return pd.concat(tables, ignore_index=True)
 
 
-def _statistics(values, n_rows, n_boot, seed):
+def _statistics(values, n_rows, n_lost, n_boot, seed):
     """Of a table with a row per cell and a column per subject."""
     known = np.isfinite(values)
     n, filled = known.sum(1), np.where(known, values, 0.0)
@@ -120,8 +143,8 @@ def _statistics(values, n_rows, n_boot, seed):
     pick = [row[one] if one.any() else np.array([np.nan]) for row, one in zip(values, known, strict=True)]
     notes = ["" if k >= FEW else f"{k} subjects: " + ("no interval" if k < 3 else "the interval is too narrow")
              for k in n]
-    return {"n": n, "n_missing": n_rows - n, "mean": mean, "mean_low": low, "mean_high": high,
-            "median": [np.median(part) for part in pick], "sd": np.where(n > 1, sd, np.nan),
+    return {"n": n, "n_missing": n_rows - n, "n_parts_missing": n_lost, "mean": mean, "mean_low": low,
+            "mean_high": high, "median": [np.median(part) for part in pick], "sd": np.where(n > 1, sd, np.nan),
             "minimum": [part.min() for part in pick], "maximum": [part.max() for part in pick],
             "mean_absolute": absolute, "note": notes}
 
@@ -139,7 +162,8 @@ def limits_of_agreement(rows, *, level: str = "all"):
     -------
     pandas.DataFrame
         ``quantity`` ('volume_ml', 't2_ms'), side, muscle, abbreviation, and the columns of
-        `mrmyo.stats.bland_altman`. Volume and T2 of a muscle are a subject's means of the sides.
+        `mrmyo.stats.bland_altman`. Volume and T2 of a muscle are a subject's means of the sides; a
+        subject of whom a side is missing is left out, and counted.
     """
     import pandas as pd
 

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 import mrmyo
 from mrmyo.evaluation import EvaluationError, slice_scores
+from mrmyo.evaluation_notes import remarks
 from mrmyo.volume import GridError, Volume
 
 SPACING = np.array([1.0, 1.5, 4.0])
@@ -159,6 +160,51 @@ def test_the_rule_of_the_whole_muscle():
     assert set(rows.abbreviation) == {"ALL"} and (rows.dice == 1).all()
     back = mrmyo.evaluate(volume(bare), volume(ours))
     assert set(back.abbreviation) == {"ALL"} and (back.dice == 1).all()
+
+
+def test_a_reference_of_one_thigh_is_compared_on_that_thigh():
+    theirs = box((40, 10, 3), (50, 20, 13), 21)
+    ours = box((40, 20, 3), (50, 24, 13), 22, into=box((10, 10, 3), (20, 20, 13), 1, into=theirs))
+    rows = mrmyo.evaluate(volume(ours), volume(theirs))
+    assert set(rows.side) == {"right", "both"} and (rows.dice == 1).all() and (rows.hd95_mm == 0).all()
+    voxel_ml = 6 / 1000
+    assert row(rows, "VL", "right").other_side_ml == pytest.approx(1000 * voxel_ml)
+    assert row(rows, "ALL", "both").other_side_ml == pytest.approx(1000 * voxel_ml)
+    bands = [row(rows, "VL", "right", level).other_side_ml for level in ("distal", "middle", "proximal")]
+    assert sum(bands) == pytest.approx(1000 * voxel_ml) and min(bands) > 0
+    assert (slice_scores(volume(ours), volume(theirs)).dice == 1).all()
+    only = mrmyo.evaluate(volume(ours), volume(theirs), only="VL")
+    assert set(only.side) == {"right", "both"} and (only.dice == 1).all()
+    bare = mrmyo.evaluate(volume(ours), volume(np.where(theirs > 0, 41, 0).astype(np.uint8)))
+    assert set(bare.side) == {"right", "both"}
+    assert row(bare, "ALL", "both").dice == pytest.approx(2 * 1000 / 2400)  # all muscle counts beside a bare mask
+    # labels of the wrong side are no perfect ones
+    swapped = mrmyo.evaluate(volume(np.where(theirs > 0, 1, 0).astype(np.uint8)), volume(theirs))
+    assert (swapped.dice == 0).all() and set(swapped.side) == {"right", "both"}
+    # a side that has some muscle was drawn: what it lacks is extra
+    drawn = mrmyo.evaluate(volume(ours), volume(box((10, 20, 3), (20, 24, 13), 2, into=theirs)))
+    assert row(drawn, "VL", "left").dice == 0 and (drawn.other_side_ml == 0).all()
+
+
+def test_gaps_of_the_reference_are_counted_and_told():
+    ours = box((40, 10, 2), (50, 20, 13), 21, into=box((10, 10, 2), (20, 20, 13)))
+    theirs = ours.copy()
+    theirs[..., [k for k in range(SHAPE[2]) if (k - 2) % 5]] = 0  # slices 2, 7 and 12
+    rows = mrmyo.evaluate(volume(ours), volume(theirs))
+    found = row(rows, "ALL", "both")
+    assert (found.n_slices, found.n_gap_slices, found.n_extra_slices) == (3, 8, 8)
+    assert found.dice == pytest.approx(2 * 3 / 14)
+    assert sum(row(rows, level=name).n_gap_slices for name in ("distal", "middle", "proximal")) == 8
+    (note,) = remarks(rows)
+    assert "whole muscle" in note and "empty in 8 of 11" in note and "set the mask to 0" in note
+    assert remarks(mrmyo.evaluate(volume(ours), volume(ours))) == []
+    longer = box((10, 10, 1), (20, 20, 15))  # beyond the ends of the reference there is no gap
+    assert remarks(mrmyo.evaluate(volume(longer), volume(box((10, 10, 3), (20, 20, 13))))) == []
+    single = remarks(mrmyo.evaluate(volume(ours), volume(np.where(ours == 21, 21, 0).astype(np.uint8))).assign(
+        subject="P1"))
+    assert len(single) == 1 and "P1 (right; the mask has 6.6 ml on the other)" in single[0]
+    with pytest.raises(EvaluationError, match="n_gap_slices"):
+        remarks(rows.drop(columns="n_gap_slices"))
 
 
 def test_only_restricts_muscles_and_the_whole():

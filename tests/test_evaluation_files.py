@@ -15,6 +15,7 @@ import pytest
 
 from mrmyo import evaluate, figures, read_nifti, write_nifti
 from mrmyo.__main__ import main
+from mrmyo.evaluation import EvaluationError
 from mrmyo.evaluation_files import evaluate_files
 from mrmyo.evaluation_summary import summarise
 from mrmyo.figures import FigureError
@@ -89,6 +90,72 @@ def test_one_pair_of_files_in_other_values(cohort):
     only, _ = evaluate_files(cohort / "ours" / "case0.nii.gz", cohort / "theirs" / "case0.nii.gz", cohort / "one",
                              only=["VL"], n_levels=1, progress=False)
     assert set(only.abbreviation) == {"VL", "ALL"} and not (cohort / "one" / "levels.png").exists()
+
+
+def test_what_was_missed_or_left_out_is_on_the_page_in_the_summary_and_printed(cohort, capsys):
+    ours, theirs, _ = pair()
+    one_side = np.where(theirs.array > 20, theirs.array, 0)
+    one_side[..., 2:5] = 0
+    write_nifti(Volume(one_side.astype(np.uint8), AFFINE), cohort / "theirs" / "case0.nii.gz")
+    lost = np.where(ours.array == 1, 0, ours.array)
+    write_nifti(Volume(lost.astype(np.uint8), AFFINE), cohort / "ours" / "case1.nii.gz")
+    out = cohort / "out"
+    assert main(["evaluate", str(cohort / "ours"), str(cohort / "theirs"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().err
+    page = (out / "evaluation.html").read_text(encoding="utf-8")
+    for text in (printed, page):
+        assert "muscle on one side only in 1 of 3 cases: case0 (right;" in text
+        assert "empty slices between its lowest and its highest in 1 of 3 cases: case0 (" in text
+        assert "empty in 3 of 7" in text
+    for words in ("slices extra", "on the other side (ml)", "1 of 3 subjects (1 missed)"):
+        assert words in page
+    summary = pd.read_csv(out / "summary.csv").query("level == 'all'")
+    summary = summary.set_index(["abbreviation", "side", "measure"]).sort_index()
+    whole = summary.loc["ALL", "both"]
+    assert whole.loc["n_extra_slices", "maximum"] == 3 and whole.loc["n_missed_slices", "mean"] == 1
+    other_ml = 2 * 12 * 10 * 6 * 1.5 * 1.5 * 6 / 1000  # the left thigh in the six slices of the mask
+    assert whole.loc["other_side_ml", "mean"] == pytest.approx(other_ml / 3, rel=1e-4)
+    missed = summary.loc[("VL", "mean of sides", "hd95_in_plane_mm")]
+    assert (missed.n, missed.n_missing, missed.n_parts_missing) == (2, 1, 1)
+
+
+def test_files_of_others_in_the_folder_are_left_alone(cohort, capsys):
+    out = cohort / "out"
+    for name in ("t2.png", "dice.png", "volume.png", "table.csv", "evaluation.html"):
+        out.mkdir(exist_ok=True)
+        (out / name).write_bytes(b"somebody's own")
+        assert main(["evaluate", str(cohort / "ours"), str(cohort / "theirs"), "--out", str(out)]) == 1
+        assert f"holds {name} but no page" in capsys.readouterr().err
+        assert [(path.name, path.read_bytes()) for path in out.iterdir()] == [(name, b"somebody's own")]
+        (out / name).unlink()
+    (out / "notes.txt").write_text("mine")
+    for _ in range(2):  # an earlier evaluation is replaced
+        evaluate_files(cohort / "ours", cohort / "theirs", out, progress=False)
+    assert (out / "notes.txt").read_text() == "mine" and (out / "summary.csv").exists()
+    with pytest.raises(EvaluationError, match="expected a folder"):
+        evaluate_files(cohort / "ours", cohort / "theirs", out / "notes.txt", progress=False)
+
+
+def test_tables_are_there_only_where_all_is(cohort, monkeypatch):
+    out = cohort / "out"
+    evaluate_files(cohort / "ours", cohort / "theirs", out, progress=False)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:  # nothing of the old goes before the new can be drawn
+        patch.setattr(figures, "mask_pair", fails)
+        with pytest.raises(OSError, match="No space"):
+            evaluate_files(cohort / "ours", cohort / "theirs", out, progress=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    with monkeypatch.context() as patch:  # a disk that is full after the page: no table that tells of an older run
+        patch.setattr("pathlib.Path.write_bytes", fails)
+        with pytest.raises(OSError, match="No space"):
+            evaluate_files(cohort / "ours", cohort / "theirs", out, only=["VL"], progress=False)
+    assert {path.name for path in out.iterdir()} == {"evaluation.html"}
+    evaluate_files(cohort / "ours", cohort / "theirs", out, progress=False)  # and it can be run again
+    assert {path.name for path in out.iterdir()} == set(kept)
 
 
 def test_synthetic_images_are_called_so(cohort):

@@ -79,13 +79,37 @@ def test_missing_numbers_are_counted():
     rows.loc[(rows.subject == "S03") & (rows.abbreviation == "VL"), "hd95_mm"] = np.nan
     rows.loc[(rows.subject == "S04") & (rows.abbreviation == "VL") & (rows.side == "left"), "hd95_mm"] = np.nan
     found = cell(summarise(rows), "VL", "hd95_mm")
-    assert (found.n, found.n_missing) == (11, 1)
-    own = rows[rows.abbreviation == "VL"].groupby("subject").hd95_mm.mean()
+    assert (found.n, found.n_missing, found.n_parts_missing) == (10, 2, 3)
+    own = rows[(rows.abbreviation == "VL") & ~rows.subject.isin(["S03", "S04"])].groupby("subject").hd95_mm.mean()
     assert found["mean"] == pytest.approx(own.mean()) and found.mean_low < found["mean"] < found.mean_high
     gone = cell(summarise(rows.assign(hd95_mm=np.nan)), "VL", "hd95_mm")
     assert gone.n == 0 and np.isnan(gone["mean"]) and np.isnan(gone["median"])
     absent = rows[~((rows.subject == "S05") & (rows.abbreviation == "VM"))]  # a muscle that this subject lacks
     assert (cell(summarise(absent), "VM").n, cell(summarise(absent), "VM").n_missing) == (11, 0)
+
+
+def test_a_missed_muscle_makes_no_distance_better():
+    rows = rows_of()
+    rows.loc[(rows.abbreviation == "VM") & (rows.side == "left"), "hd95_mm"] = 99.0  # poor in everybody
+    poor, missed = (summarise(one) for one in (rows, rows.assign(hd95_mm=rows.hd95_mm.where(rows.hd95_mm < 99))))
+    assert cell(poor, "MEAN", "hd95_mm").n_parts_missing == 0 and cell(poor, "MEAN", "hd95_mm")["mean"] > 25
+    for name in ("VM", "MEAN"):
+        found = cell(missed, name, "hd95_mm")
+        assert (found.n, found.n_missing, found.n_parts_missing) == (0, 12, 12) and np.isnan(found["mean"])
+    assert cell(missed, "VL", "hd95_mm").n_parts_missing == 0
+    # a muscle that only the labels have is none of the reference's: it has no distance, and voids none
+    extra = rows.hd95_mm >= 99
+    found = summarise(rows.assign(hd95_mm=rows.hd95_mm.where(~extra),
+                                  reference_volume_ml=rows.reference_volume_ml.where(~extra, 0.0)))
+    assert (cell(found, "MEAN", "hd95_mm").n, cell(found, "MEAN", "hd95_mm").n_parts_missing) == (12, 0)
+
+
+def test_agreement_leaves_out_whom_a_side_is_missing():
+    rows = rows_of()
+    rows.loc[(rows.subject == "S03") & (rows.abbreviation == "VL") & (rows.side == "left"), "t2_ms"] = np.nan
+    found = limits_of_agreement(rows)
+    found = found[(found.quantity == "t2_ms") & (found.abbreviation == "VL")].iloc[0]
+    assert (found.n, found.n_missing) == (11, 1)  # one side's T2 is not compared with the mean of two
 
 
 @pytest.mark.parametrize(("n", "words"), [(1, "no interval"), (2, "no interval"), (3, "too narrow"), (10, "")])

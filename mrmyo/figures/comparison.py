@@ -22,6 +22,9 @@ WORDS = {
     "volume_error_percent": "Volume, mask − reference (%)",
     "volume_error_ml": "Volume, mask − reference (ml)",
     "delta_t2_ms": "T2, mask − reference (ms)",
+    "n_missed_slices": "Slices missed",
+    "n_extra_slices": "Slices of the mask alone",
+    "other_side_ml": "Mask on the side that is not drawn (ml)",
 }
 
 
