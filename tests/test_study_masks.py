@@ -153,4 +153,5 @@ def test_no_output_takes_the_place_of_an_image(tmp_path):
     images = [tmp_path / "a.nii.gz", tmp_path / "a_labels.nii.gz"]
     with pytest.raises(ValueError, match=r"a_labels\.nii\.gz is one of the images"):
         output_names(images, tmp_path)
-    assert [name.name for name in output_names(images, tmp_path / "out")] == ["a_labels.nii.gz", "a_labels_labels.nii.gz"]
+    names = output_names(images, tmp_path / "out")
+    assert [name.name for name in names] == ["a_labels.nii.gz", "a_labels_labels.nii.gz"]
