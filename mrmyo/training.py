@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.segmentation import CROP, KIND, N_CLASSES, PIXEL_MM, build_network, model_hash
+from mrmyo.segmentation import CROP, KIND, N_CLASSES, PIXEL_MM, build_network, load_model, model_hash
 from mrmyo.segmentation_network import has_bfloat16, read_weights
 from mrmyo.training_anatomy import build_library
 from mrmyo.training_images import draw_batch
@@ -135,6 +136,7 @@ def train(out, *, label_maps=None, leave_out=(), blended=False, start=None, hold
     import torch
 
     out = Path(out)
+    begun = {} if start is None else _card_of(start, out, leave_out)
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     settings = {"steps": steps, "seed": seed, "batch_size": batch_size, "peak_rate": peak_rate,
@@ -142,7 +144,9 @@ def train(out, *, label_maps=None, leave_out=(), blended=False, start=None, hold
                 "leave_out": sorted(leave_out), "blended": blended,
                 "start": None if start is None else model_hash(start)}
     state = _begin(out / "checkpoint.pt" if resume else None, settings, device, start)
-    library, held = _libraries(label_maps, leave_out, hold_out, seed, progress)
+    library, held, state["data"] = _libraries(label_maps, leave_out, hold_out, seed, progress)
+    if begun:
+        state["data"] += f" Begun with the weights of {begun['name']} ({settings['start']}): {begun['data']}"
     batches = _batches(library, seed, batch_size, blended, range(state["step"], steps), workers, device)
     _run(out, state, batches, settings, minutes, progress)
     scores = {}
@@ -181,19 +185,39 @@ def _run(out, state, batches, settings, minutes, progress):
 
 
 def _libraries(label_maps, leave_out, hold_out, seed, progress):
-    """The sections to train on, and those held out (or None)."""
+    """The sections to train on, those held out (or None), and what the card says of the data."""
     stacks = [] if label_maps is None else read_stacks(label_maps)
     people = {stack.subject for stack in stacks}
     if unknown := set(leave_out) - people:
         raise ValueError(f"Found no {', '.join(sorted(unknown))} to leave out among the label maps; expected some of "
                          f"{', '.join(sorted(people)) or 'none, for there are no maps'}.")
     stacks = [stack for stack in stacks if stack.subject not in leave_out]
-    if hold_out is None:
-        return build_library(stacks, seed=seed, progress=progress), None
-    fold = fold_of(stacks, FOLDS)
-    kept, left = ([s for s, f in zip(stacks, fold, strict=True) if (f == hold_out) == out] for out in (False, True))
-    return (build_library(kept, seed=seed, progress=progress),
-            build_library(left, seed=seed, parametric=0, negatives=0, progress=progress))
+    kept, left = stacks, []
+    if hold_out is not None:
+        fold = fold_of(stacks, FOLDS)
+        kept, left = ([s for s, f in zip(stacks, fold, strict=True) if (f == hold_out) == out] for out in (False, True))
+    data = "Synthetic sections in random contrast; no image of a person."
+    if kept:
+        n_maps, n_people = len({s.name.split("/")[0] for s in kept}), len({s.subject for s in kept})
+        data += (f" Anatomy: {n_maps} label maps of {n_people} persons (the public ones: Apache-2.0), completed, and "
+                 "mrmyo.anatomy.")
+    held = build_library(left, seed=seed, parametric=0, negatives=0, progress=progress) if left else None
+    return build_library(kept, seed=seed, progress=progress), held, data
+
+
+def _card_of(start, out, leave_out):
+    """The card of the model to start from; an error where the new card could not be true."""
+    start = Path(start)
+    if start.resolve().parent == out.resolve():
+        raise ValueError(f"The model to start from, {start.name}, lies in the folder that the training writes to; "
+                         "expected another folder.")
+    card = load_model(start).card
+    if "data" not in card:
+        raise ValueError(f"The card of {start.name} tells no data; expected a model of `mrmyo train`.")
+    if seen := set(leave_out) - set(card.get("training", {}).get("leave_out", ())):
+        raise ValueError(f"The model to start from did not leave out {', '.join(sorted(seen))}; expected one trained "
+                         "without them, or none.")
+    return card
 
 
 def _batches(library, seed, batch_size, blended, steps, workers, device):
@@ -287,9 +311,6 @@ def _save(out, state, settings, scores=None):
     weights = save({name: value.half().cpu().contiguous() if value.is_floating_point() else value.cpu()
                     for name, value in state["average"].items()})
     _replace(out / f"{NAME}.safetensors", weights)
-    data = "Synthetic sections in random contrast; no image of a person."
-    if settings["label_maps"]:
-        data += " Anatomy: public label maps of 29 pairs of thighs (Apache-2.0), completed, and mrmyo.anatomy."
     card = {
         "name": NAME, "sha256": hashlib.sha256(weights).hexdigest(),
         "architecture": {"kind": KIND, "channels": settings["channels"], "classes": N_CLASSES,
@@ -297,11 +318,12 @@ def _save(out, state, settings, scores=None):
         "input": {"pixel_mm": PIXEL_MM, "crop": CROP, "frame": "left thigh, x medially, y forwards"},
         "training": {**settings, "steps_done": state["step"], "images": state["step"] * settings["batch_size"],
                      "torch": torch.__version__},
-        "data": data, "scores": scores or {},
+        "data": state["data"], "scores": scores or {},
     }
     _replace(out / f"{NAME}.json", json.dumps(card, indent=2).encode())
-    with open(out / "curve.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("step", "learning_rate", "loss"), *state["curve"]])
+    rows = io.StringIO(newline="")
+    csv.writer(rows).writerows([("step", "learning_rate", "loss"), *state["curve"]])
+    _replace(out / "curve.csv", rows.getvalue().encode())
     return out / f"{NAME}.safetensors"
 
 

@@ -265,6 +265,12 @@ def test_a_training_may_start_from_another_model(tmp_path, monkeypatch, library)
     assert load_model(second).card["training"]["start"] == load_model(first).hash
     with pytest.raises(ValueError, match="was made with"):  # resumed without naming what it started from
         training.train(tmp_path / "second", seed=2, **options)
+    card = load_model(second).card
+    assert card["data"].count("no image of a person") == 2 and load_model(first).hash in card["data"]
+    with pytest.raises(ValueError, match="did not leave out THIGH_061"):
+        training.train(tmp_path / "third", seed=2, start=first, leave_out=["THIGH_061"], **options)
+    with pytest.raises(ValueError, match="another folder"):
+        training.train(tmp_path / "first", seed=2, start=first, **options)
     with pytest.raises(ValueError, match="the same channels"):
         training.train(tmp_path / "third", seed=2, start=first, **{**options, "channels": (8, 8, 8, 8, 8, 16)})
 
@@ -290,7 +296,8 @@ def test_the_command_line_trains_with_maps_and_scores_those_held_out(tmp_path, m
     assert main(["train", str(tmp_path / "out"), "--label-maps", str(maps), "--hold-out", "1", "--steps", "1",
                  "--batch-size", "2", "--device", "cpu", "--channels", *map(str, CHANNELS)]) == 0
     assert (tmp_path / "out" / "curve.png").read_bytes()[:4] == b"\x89PNG"
-    kept, held = training._libraries(maps, ["THIGH_002"], 0, 0, False)
+    kept, held, data = training._libraries(maps, ["THIGH_002"], 0, 0, False)
+    assert "3 label maps of 3 persons" in data  # of five, one left out and one held out
     assert {stack for stack in kept.stack if stack >= 0} == {0} and len(held.stack)
     with pytest.raises(ValueError, match="no THIGH_009 to leave out"):
         training._libraries(maps, ["THIGH_009"], None, 0, False)
