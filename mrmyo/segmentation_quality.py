@@ -161,7 +161,7 @@ def describe(labels, spacing, scope, features, side_from, *, formula, notes=()) 
         expected = float(expected_dice(known, formula)[0]) if mask.any() and formula else float("nan")
         sided = [area[k, 1 + offset:1 + offset + len(MUSCLES)] for offset in (low, RIGHT_OFFSET - low)]
         lonely = [row[1] for row, own, other in zip(MUSCLES, *sided, strict=True)
-                  if min(sided[0].sum(), sided[1].sum()) > LEAST_CM2 and max(own, other) > NAMED_CM2
+                  if row[1] != "OTH" and min(sided[0].sum(), sided[1].sum()) > LEAST_CM2 and max(own, other) > NAMED_CM2
                   and min(own, other) < 0.25 * max(own, other)]
         row = {name: round(known[name], 4) for name in ("scope", "entropy", "sureness", "like_fat", "muscle_cm2")}
         rows.append({"slice": k, "side": side, "expected_dice": round(expected, 3), **row,

@@ -92,7 +92,7 @@ def test_notebooks_ran_without_an_error_and_stay_small(reproduced):
     assert [path.name for path in executed] == [
         "00_tour.ipynb", "01_data.ipynb", "02_segmentation.ipynb", "06_healthy_vs_iim_roc.ipynb"]
     for path in executed:
-        assert path.stat().st_size < 2_500_000
+        assert path.stat().st_size < (2_500_000 if path.name.startswith("02") else 1_500_000)  # noise hardly compresses
         notebook = nbformat.read(path, as_version=4)
         assert "widgets" not in notebook.metadata
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

@@ -200,7 +200,11 @@ def test_real_thighs_by_whole_muscle(real_data):
     assert dice(named, truth) > 0.8  # where the slices through the pelvis are to be left empty
     quality = slice_quality(labels)
     assert quality[quality["slice"] >= 14]["empty"].all()
-    assert (quality[quality["slice"].between(3, 9)].flag != "").mean() < 0.3  # muscle of fat is missed on one side
+    flags = quality[quality["slice"].between(3, 10)].flag
+    assert not flags.str.contains("cut off|unlike the slices|hardly any|by position").any()
+    # muscle of fat is missed on one side; what else is noticed is little
+    others = quality[quality["slice"].between(3, 9)].flag.str.replace("muscle that is named in one thigh alone", "")
+    assert (others != "").mean() < 0.2
 
 
 @pytest.mark.realdata
