@@ -98,9 +98,11 @@ def test_low_signal_by_sigma():
 
 def test_stated_uncertainty_is_the_scatter():
     """T2 = 34 ms at a signal-to-noise ratio of 70 with Rician noise: what the synthetic scanner will give."""
-    maps = fit_t2(rician(decay(np.full(40_000, 34.0), 70.0), 1.0, 5), ECHO_TIMES, sigma=1.0)
-    assert maps.t2_ms.std() == pytest.approx(maps.t2_std_ms.mean(), rel=0.03)
-    assert maps.t2_ms.mean() == pytest.approx(34.14, abs=0.03)  # the noise floor lengthens T2 by 0.14 ms
+    signal = rician(decay(np.full(40_000, 34.0), 70.0), 1.0, 5)
+    for options, mean in (({}, 34.14), ({"sigma": 1.0}, 34.0)):  # the noise floor lengthens T2 by 0.14 ms
+        maps = fit_t2(signal, ECHO_TIMES, **options)
+        assert maps.t2_ms.std() == pytest.approx(np.sqrt(np.mean(maps.t2_std_ms**2)), rel=0.03)
+        assert maps.t2_ms.mean() == pytest.approx(mean, abs=0.02)
     gaussian = decay(np.full(40_000, 60.0), 100.0) + np.random.default_rng(6).normal(0, 1, (40_000, 10))
     maps = fit_t2(gaussian, ECHO_TIMES)
     assert maps.t2_ms.std() == pytest.approx(np.sqrt(np.mean(maps.t2_std_ms**2)), rel=0.03)

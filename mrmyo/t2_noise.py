@@ -1,0 +1,101 @@
+"""The noise of a multi-echo series, told from its voxels with signal alone: scanners often blank the background."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrmyo.t2_inputs import FITTED, SignalError
+
+__all__ = ["estimate_sigma", "looks_synthesised"]
+
+LEAST_VOXELS = 50
+LEAST_ECHOES = 5
+SAMPLE = 1000  # voxels that stand for all of a series
+SMOOTH = 3  # a decay within a voxel is a polynomial of this degree in echo number, to less than the noise
+
+
+def estimate_sigma(signal) -> float:
+    """The SD of the noise, without a background.
+
+    What is left of each decay beside a smooth curve through its echoes is noise. A cubic is taken and no exponential,
+    so that fat, several compartments and stimulated echoes do not count as noise; the first echoes, where stimulated
+    echoes alternate, are left out when there are enough of them. The square roots of the mean squares of the voxels are
+    put together by their median, which motion and vessels hardly move; only voxels count whose last echo is at least
+    five times the noise, since a magnitude near zero scatters less.
+
+    Parameters
+    ----------
+    signal : array_like, (..., n_echoes)
+        Magnitudes of evenly spaced echoes, at least 6.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    SignalError
+        When there are fewer than 6 echoes, or too few voxels with signal.
+    """
+    signal = np.asarray(signal)
+    flat = signal.reshape(-1, signal.shape[-1])
+    n_echoes = flat.shape[1]
+    if n_echoes <= LEAST_ECHOES:
+        raise SignalError(f"Found {n_echoes} echoes; the noise can be told from 6 or more. Give sigma as a number.")
+    flat = flat[np.isfinite(flat).all(axis=1) & (flat > 0).all(axis=1)].astype(float)
+    skip = 1 if n_echoes >= 8 else 0
+    flat = flat[:, skip:]
+    spread = _spread(flat)
+    for _ in range(3):  # which voxels are bright enough depends on the answer
+        if flat.shape[0] < LEAST_VOXELS:
+            break
+        sigma = np.median(spread)
+        bright = flat.min(axis=1) > 5 * sigma
+        if bright.sum() < LEAST_VOXELS:  # long trains: take those with the most signal at the end
+            bright = flat.min(axis=1) >= np.sort(flat.min(axis=1))[-LEAST_VOXELS]
+        flat, spread = flat[bright], spread[bright]
+    if flat.shape[0] < LEAST_VOXELS:
+        raise SignalError(f"Found {flat.shape[0]} voxels with signal in every echo; the noise can be told from "
+                          f"{LEAST_VOXELS} or more. Give sigma as a number.")
+    return float(np.median(spread))
+
+
+def _spread(flat):
+    """The SD of what a cubic leaves of each decay, made such that its median is the noise's SD."""
+    from scipy.stats import chi2
+
+    n = flat.shape[1]
+    basis = np.linalg.qr(np.vander(np.linspace(-1, 1, n), SMOOTH + 1))[0]
+    left = flat - (flat @ basis) @ basis.T
+    free = n - SMOOTH - 1
+    return np.sqrt((left**2).sum(axis=1) / chi2.median(free))
+
+
+def looks_synthesised(signal, maps) -> bool:
+    """Whether the echoes were computed from a fit instead of acquired.
+
+    Some accelerated products export echoes that the scanner made from its own T2 map. Such a train is one exponential
+    to within the rounding of its numbers, which no acquisition is: noise, fat and stimulated echoes leave more.
+
+    Parameters
+    ----------
+    signal : array_like, (..., n_echoes)
+    maps : T2Maps
+        A mono-exponential fit of it.
+
+    Returns
+    -------
+    bool
+        True when at least 90 % of the fitted voxels leave less than rounding to whole numbers would (an SD of 0.29)
+        and less than a two-thousandth of their signal, or less than 1e-5 of it where the numbers are no whole ones.
+    """
+    fitted = np.flatnonzero(maps.status == FITTED)
+    if fitted.size < LEAST_VOXELS:
+        return False
+    some = fitted[:: max(fitted.size // SAMPLE, 1)]
+    values = np.asarray(signal).reshape(-1, np.shape(signal)[-1])[some]
+    residual = maps.residual.reshape(-1)[some]
+    relative = residual / maps.s0.reshape(-1)[some]
+    whole = np.array_equal(values, np.round(values))
+    clean = (residual < 0.45) & (relative < 5e-4) if whole else relative < 1e-5
+    return bool(clean.mean() >= 0.9)
