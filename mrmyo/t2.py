@@ -15,6 +15,7 @@ from mrmyo.t2_inputs import (
     STATUS,
     T2_BOUNDS_MS,
     SignalError,
+    check_map,
     check_mask,
     check_sigma,
     check_signal,
@@ -24,7 +25,9 @@ from mrmyo.volume import Volume
 __all__ = ["AT_BOUND", "FITTED", "LOW_SIGNAL", "MODELS", "NOT_FINITE", "OUTSIDE_MASK", "STATUS", "T2_BOUNDS_MS",
            "SignalError", "T2Maps", "fit_t2"]
 
-MODELS = ("mono",)
+MODELS = ("mono", "epg")
+SMOOTH_B1_SD = 0.03
+MAP_NAMES = ("t2_ms", "s0", "t2_std_ms", "residual", "status")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class T2Maps:
     model : str
     echo_times_ms : tuple of float
     b1, fat_fraction : numpy.ndarray, optional
-        None for a model without them.
+        The transmit field as a share of the nominal one, fitted or as given, and the fat fraction that was given; None
+        for a model without them.
     affine : numpy.ndarray, optional
         Of the Volume that was fitted; None for a bare array.
     notes : tuple of str
@@ -81,6 +85,7 @@ class T2Maps:
 
 def fit_t2(
     signal, echo_times_ms=None, *, model="mono", sigma=None, fat_fraction=None, b1=None, mask=None, skip_first=False,
+    assumptions=None,
 ) -> T2Maps:
     """Fit T2 in every voxel.
 
@@ -90,25 +95,32 @@ def fit_t2(
         Magnitudes, at least 3 echoes. A Volume brings its echo times.
     echo_times_ms : sequence of float, optional
         Ascending, in milliseconds; needed for an array.
-    model : {"mono"}
-        One exponential without an offset, ``s0 * exp(-TE / T2)``.
+    model : {"mono", "epg"}
+        "mono": one exponential without an offset, ``s0 * exp(-TE / T2)``. "epg": water under stimulated echoes, with B1
+        fitted or known, and fat beside it where `fat_fraction` is given; `s0` is then of water and fat together.
     sigma : float, array_like or "estimate", optional
         SD of the noise in the real and in the imaginary part of the signal, one or one per voxel; "estimate" tells it
         from the voxels themselves (`mrmyo.t2_noise.estimate_sigma`), as backgrounds are often blanked. With it the
         noise floor of magnitudes is corrected for. Without it the fit is one of least squares.
-    fat_fraction, b1 : optional
-        For models that use them; the mono-exponential does not.
+    fat_fraction : array_like or Volume, optional
+        For "epg": fat over water plus fat, 0 to 1, from Dixon images, on the signal's grid. Without it fat lengthens
+        T2, as the notes of the result say; ten echoes cannot tell how much fat there is, so it is never fitted.
+    b1 : float, array_like, Volume or "smooth", optional
+        For "epg": B1 where it is known (NaN where not). "smooth": fitted, smoothed within slices over 10 mm, and taken
+        for known to 0.03 in a second fit; for a Volume only.
     mask : array_like of bool, or Volume, optional
         Fit only where True.
     skip_first : bool
         Leave out the first echo, which lacks the stimulated echo that all later ones have.
+    assumptions : mrmyo.t2_epg.EpgAssumptions, optional
+        For "epg": T1, slice profile, what fat is like.
 
     Returns
     -------
     T2Maps
         A voxel that could not be fitted is NaN with a status: ``at bound`` where the best T2 is not between 5 and
         400 ms (no decay, or noise), ``low signal`` where the largest echo is not above 5 sigma (without sigma: not
-        above 0), ``not finite`` where an echo is NaN or infinite.
+        above 0), ``not finite`` where an echo or the fat fraction is NaN or infinite.
 
     Raises
     ------
@@ -131,7 +143,7 @@ def fit_t2(
 
     Each voxel is fitted on its own: neighbours do not matter.
     """
-    _check_model(model, fat_fraction, b1)
+    _check_model(model, fat_fraction=fat_fraction, b1=b1, assumptions=assumptions)
     affine = signal.affine if isinstance(signal, Volume) else None
     array, times = check_signal(signal, echo_times_ms)
     shape = array.shape[:-1]
@@ -144,13 +156,42 @@ def fit_t2(
     if isinstance(sigma, str):
         sigma = _estimated(sigma, flat)
     noise = check_sigma(sigma, shape)
+    noise = None if noise is None else noise[chosen]
+    notes = ("the first echo was left out",) if skip_first else ()
+    if model == "mono":
+        from mrmyo.t2_mono import fit_mono
 
-    from mrmyo.t2_mono import fit_mono
+        found = fit_mono(flat, times, noise)
+        maps = T2Maps(*(_spread(found[name], chosen, shape) for name in MAP_NAMES), model, times, affine=affine)
+        return _with_notes(maps, array, notes)
+    return _fit_epg(signal, array, times, chosen, noise, fat_fraction, b1, assumptions, notes)
 
-    found = fit_mono(flat, times, None if noise is None else noise[chosen])
-    names = ("t2_ms", "s0", "t2_std_ms", "residual", "status")
-    maps = T2Maps(*(_spread(found[name], chosen, shape) for name in names), model, times, affine=affine)
-    return _with_notes(maps, array, skip_first)
+
+def _fit_epg(signal, array, times, chosen, noise, fat_fraction, b1, assumptions, notes):
+    """The maps of model "epg" from checked inputs."""
+    from mrmyo.t2_epg import B1_RANGE, fit_epg, notes_on, smooth_b1
+
+    shape = array.shape[:-1]
+    fat = None if fat_fraction is None else check_map(fat_fraction, "fat_fraction", shape, signal, -0.5, 1.5)
+    if isinstance(b1, str) and b1 != "smooth":
+        raise SignalError(f'Found b1 {b1!r}; expected a number, a map, or "smooth".')
+    known = None if b1 is None or isinstance(b1, str) else check_map(b1, "b1", shape, signal, 0.1, 3.0)
+    flat = array.reshape(-1, array.shape[-1])[chosen]
+
+    def fit(b1, b1_sd):
+        found = fit_epg(flat, times, sigma=noise, fat_fraction=None if fat is None else fat[chosen],
+                        b1=None if b1 is None else b1.ravel()[chosen], b1_sd=b1_sd, assumptions=assumptions)
+        parts = [_spread(found[name], chosen, shape) for name in (*MAP_NAMES, "b1")]
+        return T2Maps(*parts[:-1], "epg", times, b1=parts[-1],
+                      fat_fraction=None if fat is None else fat.reshape(shape).astype(np.float32),
+                      affine=signal.affine if isinstance(signal, Volume) else None)
+
+    maps = fit(known, 0.0)
+    if isinstance(b1, str):
+        maps = fit(smooth_b1(maps), SMOOTH_B1_SD)
+    if known is not None and np.any((known < B1_RANGE[0]) | (known > B1_RANGE[1])):
+        notes += (f"B1 was known to lie outside {B1_RANGE[0]} to {B1_RANGE[1]} in some voxels and taken for the end",)
+    return _with_notes(maps, array, (*notes, *notes_on(times, assumptions, fat is not None)))
 
 
 def _spread(values, chosen, shape):
@@ -176,19 +217,18 @@ def _estimated(word, flat):
     return estimate_sigma(flat)
 
 
-def _with_notes(maps, array, skip_first):
+def _with_notes(maps, array, notes):
     from mrmyo.t2_noise import looks_synthesised
 
-    notes = ["the first echo was left out"] if skip_first else []
-    if looks_synthesised(array, maps):
-        notes.append("the echoes are one exponential to within rounding: a scanner seems to have computed them from "
-                     "its own T2 map, so that stimulated echoes and fat can no longer be told or corrected for")
-    return replace(maps, notes=tuple(notes)) if notes else maps
+    if maps.model == "mono" and looks_synthesised(array, maps):
+        notes += ("the echoes are one exponential to within rounding: a scanner seems to have computed them from "
+                     "its own T2 map, so that stimulated echoes and fat can no longer be told or corrected for",)
+    return replace(maps, notes=notes) if notes else maps
 
 
-def _check_model(model, fat_fraction, b1):
+def _check_model(model, **options):
     if model not in MODELS:
         raise SignalError(f"Found model {model!r}; this version has {', '.join(map(repr, MODELS))}.")
-    for name, value in (("fat_fraction", fat_fraction), ("b1", b1)):
-        if value is not None:
+    for name, value in options.items():
+        if model == "mono" and value is not None:
             raise SignalError(f"Found {name} with the {model} model, which does not use it; leave {name} out.")

@@ -155,7 +155,7 @@ def test_volume_in_volume_out():
     (np.ones((5, 3)), [10, 20, 30], {"mask": [0, 1, 51, 1, 0]}, "is_muscle"),
     (np.ones((5, 3)), [10, 20, 30], {"sigma": 0.0}, "above 0"),
     (np.ones((5, 3)), [10, 20, 30], {"sigma": np.ones(3)}, "one per voxel"),
-    (np.ones((5, 3)), [10, 20, 30], {"model": "epg"}, "this version has 'mono'"),
+    (np.ones((5, 3)), [10, 20, 30], {"model": "stretched"}, "this version has 'mono'"),
     (np.ones((5, 3)), [10, 20, 30], {"b1": 1.0}, "b1"),
     (np.ones((5, 3)), [10, 20, 30], {"fat_fraction": np.zeros(5)}, "fat_fraction"),
 ])
