@@ -6,7 +6,9 @@ import numpy as np
 
 from mrmyo.volume import GridError, Volume, same_grid
 
-__all__ = ["FAT_PEAKS", "combine", "dixon_images", "fat_dephasing", "fat_fraction", "water_fat"]
+__all__ = [
+    "FAT_PEAKS", "combine", "dixon_images", "fat_dephasing", "fat_fraction", "undo_relaxation", "water_fat",
+]
 
 # Chemical shift from water (4.7 ppm at body temperature) in ppm, and share of the fat signal. The shares are those of
 # human liver fat by Hamilton et al., NMR Biomed 2011;24:784 (doi 10.1002/nbm.1622), neighbouring peaks merged to six.
@@ -111,6 +113,28 @@ def fat_fraction(water, fat, *, minimum=0.0):
     fraction = np.full(total.shape, np.nan, dtype=np.float32)
     np.divide(fat, total, out=fraction, where=np.isfinite(total) & (total > minimum), casting="same_kind")
     return wrap(fraction)
+
+
+def undo_relaxation(fraction, echo_time_ms, *, water_t2_ms, fat_t2_ms=133.0) -> np.ndarray:
+    """The fat fraction that the magnetisation had before the echo: late echoes overstate fat, whose T2 is long.
+
+    Parameters
+    ----------
+    fraction : array_like
+        Of signals, 0 to 1, as :func:`fat_fraction` gives it.
+    echo_time_ms : float
+    water_t2_ms : float or array_like
+        Of the water of each voxel.
+    fat_t2_ms : float
+
+    Returns
+    -------
+    numpy.ndarray of float32
+        NaN where the fraction or T2 is. T1 is not corrected for: repetition times of seconds are assumed.
+    """
+    fraction = np.asarray(fraction, dtype=float)
+    grown = np.exp(echo_time_ms * (1 / fat_t2_ms - 1 / np.asarray(water_t2_ms, dtype=float)))
+    return (fraction * grown / (1 - fraction + fraction * grown)).astype(np.float32)
 
 
 def water_fat(in_phase, opposed_phase, *, dominant="water"):

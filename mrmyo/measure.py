@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mrmyo.labels import is_muscle, label_table
 from mrmyo.t2 import FITTED, T2Maps
 from mrmyo.volume import GridError, Volume, same_grid
 
-__all__ = ["dice", "dice_by_muscle", "quality_flags", "t2_by_muscle"]
+__all__ = ["dice", "dice_by_muscle", "quality_flags", "t2_by_muscle", "water_by_muscle"]
 
 WHOLE_MUSCLE = "whole muscle"
 
@@ -62,6 +64,29 @@ def t2_by_muscle(maps: T2Maps, labels: Volume):
         rows.append({"side": side, "muscle": WHOLE_MUSCLE, "abbreviation": "ALL", "compartment": "whole",
                      **_summary(maps, chosen, voxel_ml)})
     return pd.DataFrame(rows)
+
+
+def water_by_muscle(rows, water: T2Maps, labels: Volume):
+    """The rows of `t2_by_muscle` with what a fit of water T2 adds.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Of the same labels.
+    water : T2Maps
+        With its ``fat_fraction``.
+    labels : Volume
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``water_t2_ms``, ``water_t2_sd_ms``, ``water_t2_noise_ms``, ``n_water_failed`` (as their likes without
+        "water") and ``fat_fraction``, the mean share of fat in the magnetisation of the voxels that were fitted.
+    """
+    found = t2_by_muscle(water, labels)
+    fat = t2_by_muscle(replace(water, t2_ms=water.fat_fraction), labels)
+    return rows.assign(water_t2_ms=found.t2_ms, water_t2_sd_ms=found.t2_sd_ms, water_t2_noise_ms=found.t2_noise_ms,
+                       n_water_failed=found.n_failed, fat_fraction=fat.t2_ms)
 
 
 def _summary(maps, chosen, voxel_ml):

@@ -27,7 +27,8 @@ from mrmyo.study_masks import write_quality
 from mrmyo.study_results import SLICE_QUALITY, read_rows, with_numbers, write_results
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
-from mrmyo.t2 import fit_t2
+from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, write_water
+from mrmyo.t2 import SignalError, fit_t2
 from mrmyo.volume import Volume, in_axis_order_of, same_grid
 
 __all__ = ["StudyError", "load_maps", "process_study"]
@@ -62,7 +63,9 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     Returns
     -------
     pandas.DataFrame
-        One row per side and muscle (see `mrmyo.t2_by_muscle`) with subject, session, T2 model and mask version.
+        One row per side and muscle (see `mrmyo.t2_by_muscle`) with subject, session, T2 model and mask version. Where
+        the study has Dixon images over the T2 stack, water T2 and fat fraction stand beside the T2 of the model (see
+        `mrmyo.measure.water_by_muscle`); the paper's cutoff holds for the mono-exponential T2 alone.
 
     Raises
     ------
@@ -95,14 +98,19 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
                         ["fit.json", *(file for file, _, _ in MAPS.values())],
                         lambda: write_maps(_t2(t2_volume(), from_echoes, option), out))
     notes = [*chosen.notes, *_b1(stages, series, chosen, origin)]
+    dixon = choose_dixon(series, chosen) if from_echoes else "the scanner's own T2 map was measured, not its echoes"
+    watered = "" if isinstance(dixon, str) else _water(stages, series, chosen, dixon, t2_volume, aligned, origin)
+    if isinstance(dixon, str):
+        _drop_water(out)
+        notes.append(f"no water T2: {dixon}")
     facts = {"subject": subject or out.name, "session": settings.session,
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
               "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
     options = with_numbers(settings, series)
-    stages.run("measure", [aligned, fitted, facts, inputs, asdict(options)], ["rows.csv", "study.json", "quality.html"],
-               lambda: write_results(out, facts, options, inputs))
+    stages.run("measure", [aligned, fitted, watered, facts, inputs, asdict(options)],
+               ["rows.csv", "study.json", "quality.html"], lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
 
 
@@ -132,6 +140,34 @@ def _b1(stages, series, chosen, origin):
         path.unlink(missing_ok=True)
         return [f"the B1 map was not kept: {error}"]
     return []
+
+
+def _water(stages, series, chosen, dixon, t2_volume, aligned, origin):
+    """The stage of water T2; where something keeps it from being measured, the note says so. Returns its key."""
+    out = stages.folder
+    rows = series.set_index("key").loc[list(dixon.keys)]
+    images = [[file_digest(series.files(key)), int(row.series), key] for key, row in rows.iterrows()]
+    b1 = None if chosen.b1_map is None or not (out / B1_MAP).exists() else origin[chosen.b1_map]
+
+    def make():
+        transform = np.array(json.loads((out / "alignment.json").read_text())["transform"])
+        known = None if b1 is None else read_nifti(out / B1_MAP)
+        try:
+            maps, facts = fit_water(t2_volume(), *(series.volume(key) for key in dixon.keys),
+                                    read_nifti(out / "labels_t2.nii.gz"), dixon=dixon, transform=transform, b1=known)
+        except SignalError as error:
+            _drop_water(out)
+            write_json({"notes": [f"no water T2: {error}"], "flags": []}, out / WATER_FACTS)
+            return
+        write_water(maps, facts, out)
+
+    return stages.run("water", [images, dixon.kind, origin[chosen.t2], aligned, b1], WATER_FILES, make)
+
+
+def _drop_water(out):
+    """Remove the water maps of an earlier run."""
+    for file in WATER_FILES:
+        (out / file).unlink(missing_ok=True)
 
 
 def _mask(stages, structural, structural_key, labels, model, progress):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mrmyo.files import replacing
 from mrmyo.labels import is_muscle
-from mrmyo.measure import quality_flags, t2_by_muscle
+from mrmyo.measure import quality_flags, t2_by_muscle, water_by_muscle
 from mrmyo.nifti import read_nifti
 from mrmyo.provenance import record
 from mrmyo.segmentation import flag_lines
@@ -16,6 +16,7 @@ from mrmyo.settings import Settings, write_settings
 from mrmyo.study_maps import load_maps
 from mrmyo.study_masks import NOTHING_TOLD
 from mrmyo.study_stages import write_json
+from mrmyo.study_water import read_water
 
 __all__ = ["SLICE_QUALITY", "read_rows", "with_numbers", "write_results"]
 
@@ -79,6 +80,9 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     out = Path(out_dir)
     maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
     rows = t2_by_muscle(maps, labels)
+    water, told = read_water(out)
+    if water is not None:
+        rows = water_by_muscle(rows, water, labels)
     for position, (name, value) in enumerate(facts.items()):
         rows.insert(position, name, value)
     alignment = json.loads((out / "alignment.json").read_text())
@@ -86,10 +90,12 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     bare = int((~is_muscle(labels.array).any(axis=other_axes)).sum())
     inputs = dict(inputs)
     slices = _slices(out, facts)
-    flags = [*inputs.pop("flags"), *quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare),
-             *(f"mask, {line}" for line in _lines(slices))]
-    study = {**facts, "flags": flags, "notes": inputs.pop("notes"), "alignment": alignment, "inputs": inputs,
-             "provenance": record()}
+    flags = [*inputs.pop("flags"), *told.pop("flags")]
+    flags += quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)
+    flags += (f"mask, {line}" for line in _lines(slices))
+    study = {**facts, "flags": flags, "notes": [*inputs.pop("notes"), *told.pop("notes")],
+             "alignment": alignment, "inputs": inputs,
+             **({"water": told} if told else {}), "provenance": record()}
     write_settings(settings, out / "settings.toml")
     write_quality_page(
         out / "quality.html",

@@ -22,7 +22,8 @@ from mrmyo.t2_inputs import (
     uniform_step,
 )
 
-__all__ = ["B1_RANGE", "EpgAssumptions", "calibrate_fat", "fat_bias", "fit_epg", "notes_on", "smooth_b1"]
+__all__ = ["B1_RANGE", "EpgAssumptions", "calibrate_fat", "fat_bias", "fit_epg", "notes_on", "smooth_b1",
+           "water_train"]
 
 T2_RANGE_MS = (10.0, 300.0)
 B1_RANGE = (0.45, 1.2)
@@ -81,7 +82,7 @@ class _Table:
         return sd_p / (2 * np.sqrt(np.maximum(p, np.maximum(sd_p / 4, 1e-6)))) if self.hard else sd_p
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _table(step_ms, n_echoes, skipped, assumptions) -> _Table:
     """The table for a train of which the first `skipped` echoes are not used."""
     hard = assumptions.profile is None
@@ -262,12 +263,18 @@ def smooth_b1(maps, *, width_mm=10.0):
         return np.where(total > 1e-9, value / total, np.nan)
 
 
+def water_train(t2_ms, times, assumptions=None, *, b1=1.0) -> np.ndarray:
+    """The echoes of water of one T2 per unit of magnetisation, of the trains that the fit takes for true."""
+    assumptions = assumptions or EpgAssumptions()
+    step, skipped = _train_of(times)
+    return epg_signal(t2_ms, t1_ms=assumptions.t1_ms, b1=b1, echo_spacing_ms=step, n_echoes=len(times) + skipped,
+                      profile=assumptions.profile)[..., skipped:]
+
+
 def fat_bias(times, assumptions=None, *, t2_ms=35.0, b1=0.9):
     """By how much 10 % of fat lengthens T2 when the fit does not know of it, in ms, at these assumptions."""
     assumptions = assumptions or EpgAssumptions()
-    step, skipped = _train_of(times)
-    n = len(times) + skipped
-    parts = [epg_signal(t2, t1_ms=t1, b1=b1, echo_spacing_ms=step, n_echoes=n, profile=assumptions.profile)[skipped:]
+    parts = [water_train(t2, times, replace(assumptions, t1_ms=t1), b1=b1)
              for t2, t1 in ((t2_ms, assumptions.t1_ms), (assumptions.fat_t2_ms, assumptions.fat_t1_ms))]
     both = 0.9 * parts[0] + 0.1 * assumptions.residual_fat * parts[1]
     clean = replace(assumptions, profile=assumptions.profile)
@@ -286,7 +293,7 @@ def notes_on(times, assumptions, with_fat):
                     f"10 % of it lengthen a T2 of 35 ms by about {fat_bias(times, assumptions):.1f} ms")
 
 
-def calibrate_fat(signal, times, assumptions=None, *, muscle_s0=None):
+def calibrate_fat(signal, times, assumptions=None, *, muscle_s0=None, b1=None):
     """Fat's T2, and how much of its signal is left, from voxels of subcutaneous fat.
 
     Parameters
@@ -298,6 +305,8 @@ def calibrate_fat(signal, times, assumptions=None, *, muscle_s0=None):
         What to change.
     muscle_s0 : float, optional
         Signal of muscle at echo time 0; with it `residual_fat` is measured too, as the ratio of the two.
+    b1 : float, optional
+        Where it is known.
 
     Returns
     -------
@@ -305,7 +314,8 @@ def calibrate_fat(signal, times, assumptions=None, *, muscle_s0=None):
     """
     assumptions = assumptions or EpgAssumptions()
     mean = np.nanmean(np.asarray(signal, dtype=float), axis=0)
-    found = fit_epg(mean[None], tuple(times), assumptions=replace(assumptions, t1_ms=assumptions.fat_t1_ms))
+    found = fit_epg(mean[None], tuple(times), b1=None if b1 is None else np.array([b1]),
+                    assumptions=replace(assumptions, t1_ms=assumptions.fat_t1_ms))
     t2 = float(found["t2_ms"][0])
     if not np.isfinite(t2):
         raise SignalError("Found no decay in these voxels of fat; choose others, or state fat_t2_ms yourself.")

@@ -12,6 +12,7 @@ __all__ = ["NEAR", "OPTIONS", "cells", "fit_table"]
 
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 LOOKUPS = 20  # at most; most voxels need four
+NARROW = 0.1
 NEAR = 0.6  # in cells: a node this near is near enough
 
 
@@ -124,11 +125,12 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         f = share[v]
         held = prior_sd[v] == 0
         bounded = prior_sd[v] < 1e6
+        near = prior_sd[v] < NARROW  # known well enough to begin from there
         k_held = min(max(int(np.rint((prior[v] - p0) / hp)), 0), n_p - 1) if bounded else 0
         best, i, j = -1.0, 0, 0
-        for s in range(n_first if bounded else starts.shape[0]):
+        for s in range(n_first if near else starts.shape[0]):
             a_i, a_j = starts[s, 0], starts[s, 1]
-            if bounded:
+            if near:
                 a_j = k_held
             top, below = zero, zero
             for e in range(m):

@@ -11,17 +11,21 @@ __all__ = ["estimate_sigma", "looks_synthesised"]
 LEAST_VOXELS = 50
 LEAST_ECHOES = 5
 SAMPLE = 1000  # voxels that stand for all of a series
-SMOOTH = 3  # a decay within a voxel is a polynomial of this degree in echo number, to less than the noise
+SMOOTH = 3  # a decay of one compartment is a polynomial of this degree in echo number, to less than the noise
+SIGNAL = 5  # patterns over the echoes that hold all of what T2, B1 and fat make of a decay
+ENOUGH = 100  # voxels that tell these patterns
 
 
 def estimate_sigma(signal) -> float:
     """The SD of the noise, without a background.
 
-    What is left of each decay beside a smooth curve through its echoes is noise. A cubic is taken and no exponential,
-    so that fat, several compartments and stimulated echoes do not count as noise; the first echoes, where stimulated
-    echoes alternate, are left out when there are enough of them. The square roots of the mean squares of the voxels are
-    put together by their median, which motion and vessels hardly move; only voxels count whose last echo is at least
-    five times the noise, since a magnitude near zero scatters less.
+    What is left of each decay beside what voxels have in common is noise: the five patterns over the echoes that hold
+    most of the signal are found among the voxels themselves (principal components, as in denoising after Veraart et
+    al., Magn Reson Med 2016;76:1582), for a curve that is chosen beforehand takes the alternation of stimulated echoes
+    for noise. Below 100 voxels or 8 echoes a cubic through the later echoes stands for them; stimulated echoes then
+    make the noise appear larger. The square roots of the mean squares of the voxels are put together by their median,
+    which motion and vessels hardly move; only echoes and voxels count whose signal stays above five times the noise,
+    since a magnitude near zero scatters less.
 
     Parameters
     ----------
@@ -43,17 +47,18 @@ def estimate_sigma(signal) -> float:
     if n_echoes <= LEAST_ECHOES:
         raise SignalError(f"Found {n_echoes} echoes; the noise can be told from 6 or more. Give sigma as a number.")
     flat = flat[np.isfinite(flat).all(axis=1) & (flat > 0).all(axis=1)].astype(float)
-    skip = 1 if n_echoes >= 8 else 0
-    flat = flat[:, skip:]
     spread = _spread(flat)
     for _ in range(3):  # which voxels are bright enough depends on the answer
         if flat.shape[0] < LEAST_VOXELS:
             break
         sigma = np.median(spread)
+        flat = flat[:, :max(SIGNAL + 3, int((np.median(flat, axis=0) > 5 * sigma).sum()))]
         bright = flat.min(axis=1) > 5 * sigma
-        if bright.sum() < LEAST_VOXELS:  # long trains: take those with the most signal at the end
-            bright = flat.min(axis=1) >= np.sort(flat.min(axis=1))[-LEAST_VOXELS]
-        flat, spread = flat[bright], spread[bright]
+        fewest = min(ENOUGH, len(flat))
+        if bright.sum() < fewest:  # long trains: take those with the most signal at the end
+            bright = flat.min(axis=1) >= np.sort(flat.min(axis=1))[-fewest]
+        flat = flat[bright]
+        spread = _spread(flat)
     if flat.shape[0] < LEAST_VOXELS:
         raise SignalError(f"Found {flat.shape[0]} voxels with signal in every echo; the noise can be told from "
                           f"{LEAST_VOXELS} or more. Give sigma as a number.")
@@ -61,13 +66,21 @@ def estimate_sigma(signal) -> float:
 
 
 def _spread(flat):
-    """The SD of what a cubic leaves of each decay, made such that its median is the noise's SD."""
+    """The SD of what the common patterns leave of each decay, made such that its median is the noise's SD."""
     from scipy.stats import chi2
 
-    n = flat.shape[1]
-    basis = np.linalg.qr(np.vander(np.linspace(-1, 1, n), SMOOTH + 1))[0]
+    n_echoes = flat.shape[1]
+    if n_echoes >= SIGNAL + 3 and len(flat) >= ENOUGH:
+        left = np.linalg.norm(flat, axis=1)
+        for most in (np.quantile(left, 0.99), None, None):  # no vessel or motion among the patterns
+            usual = flat[left <= (3 * np.median(left) if most is None else most)]
+            basis = np.linalg.eigh(usual.T @ usual)[1][:, -SIGNAL:]
+            left = np.linalg.norm(flat - (flat @ basis) @ basis.T, axis=1)
+    else:
+        flat = flat[:, 1 if n_echoes >= 8 else 0:]
+        basis = np.linalg.qr(np.vander(np.linspace(-1, 1, flat.shape[1]), SMOOTH + 1))[0]
     left = flat - (flat @ basis) @ basis.T
-    free = n - SMOOTH - 1
+    free = flat.shape[1] - basis.shape[1]
     return np.sqrt((left**2).sum(axis=1) / chi2.median(free))
 
 

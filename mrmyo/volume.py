@@ -6,13 +6,17 @@ sees it), and every time is in milliseconds. DICOM's LPS exists only in :mod:`mr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["GridError", "Volume", "axis_codes", "in_axis_order_of", "reformat", "resample", "same_grid", "to_canonical"]
+__all__ = [
+    "GridError", "Volume", "axis_codes", "in_axis_order_of", "reformat", "resample", "resample_mean", "same_grid",
+    "to_canonical",
+]
 
 
 class GridError(ValueError):
@@ -161,6 +165,36 @@ def resample(volume: Volume, like: Volume, *, order: int = 1, fill: float = 0.0)
         place = a * i + b * j + c * k + d
         array[(place < -0.5 - 1e-6) | (place > n - 0.5 + 1e-6)] = fill
     return like.with_array(array, echo_times_ms=None, meta=volume.meta)
+
+
+def resample_mean(volume: Volume, like: Volume, *, transform=None, samples=(2, 2, 2)) -> Volume:
+    """The mean of a 3-D volume over each voxel of another grid, by linear interpolation at points within it.
+
+    Parameters
+    ----------
+    volume, like : Volume
+    transform : array, (4, 4), optional
+        From RAS positions in mm in `like` to positions in `volume`, as `mrmyo.align` gives it; the identity when None.
+    samples : tuple of int
+        Points per voxel along i, j and k; along the slice axis within the slice thickness, not the gap.
+
+    Returns
+    -------
+    Volume
+        float32; NaN where any point of the voxel lies outside the field of view.
+    """
+    extent = np.ones(3)
+    if thickness := like.meta.get("SliceThickness"):
+        extent[like.slice_axis] = min(1.0, float(thickness) / like.spacing_mm[like.slice_axis])
+    axes = [((np.arange(n) + 0.5) / n - 0.5) * e for n, e in zip(samples, extent, strict=True)]
+    to_volume = np.eye(4) if transform is None else np.asarray(transform, dtype=float)
+    total = np.zeros(like.shape)
+    for offset in itertools.product(*axes):
+        shift = np.eye(4)
+        shift[:3, 3] = offset
+        moved = Volume(like.array, to_volume @ like.affine @ shift, meta=like.meta)
+        total += resample(volume, moved, fill=np.nan).array
+    return Volume((total / np.prod(samples)).astype(np.float32), like.affine, meta=dict(volume.meta))
 
 
 def reformat(volume: Volume, *, plane: str = "axial", spacing_mm: float = 5.0) -> Volume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrmyo.dixon import FAT_PEAKS, combine, dixon_images, fat_dephasing, fat_fraction, water_fat
+from mrmyo.dixon import FAT_PEAKS, combine, dixon_images, fat_dephasing, fat_fraction, undo_relaxation, water_fat
 from mrmyo.volume import GridError, Volume
 
 # Time in ms for half a turn of the main peak at 3 T, from the proton's 42.577478518 MHz/T and 3.4 ppm
@@ -107,3 +107,13 @@ def test_volumes_stay_in_their_place():
         fat_fraction(water, fat.array)
     with pytest.raises(GridError, match="shapes"):
         fat_fraction(np.ones(3), np.ones(4))
+
+
+def test_late_echoes_overstate_fat_and_that_is_undone():
+    amount, t2, echo_time = np.array([0.0, 0.1, 0.4, 0.9]), np.array([28.0, 35.0, 60.0, 35.0]), 51.0
+    water, fat = (1 - amount) * np.exp(-echo_time / t2), amount * np.exp(-echo_time / 133.0)
+    shown = fat / (water + fat)
+    assert shown[1] > 0.2
+    assert undo_relaxation(shown, echo_time, water_t2_ms=t2) == pytest.approx(amount, abs=1e-6)
+    assert undo_relaxation(shown, 0.0, water_t2_ms=t2) == pytest.approx(shown, abs=1e-6)
+    assert np.isnan(undo_relaxation([np.nan, 0.3], echo_time, water_t2_ms=[35.0, np.nan])).all()

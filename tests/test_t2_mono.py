@@ -7,6 +7,7 @@ import pytest
 from scipy import integrate, special
 
 from mrmyo import t2_kernels
+from mrmyo.epg import epg_signal, slice_profile
 from mrmyo.t2 import AT_BOUND, FITTED, LOW_SIGNAL, NOT_FINITE, SignalError, fit_t2
 from mrmyo.t2_mono import FEW, fit_mono
 from mrmyo.t2_noise import estimate_sigma, looks_synthesised
@@ -125,6 +126,19 @@ def test_noise_is_told_without_a_background():
         estimate_sigma(np.zeros((500, 10)))
     with pytest.raises(SignalError, match="estimate"):
         fit_t2(signal, TIMES, sigma="guess")
+
+
+@pytest.mark.parametrize("profile", [None, slice_profile(refocusing_width_ratio=1.8)], ids=["hard", "profile"])
+@pytest.mark.parametrize(("n", "n_echoes"), [(300, 10), (3000, 8), (3000, 17)])
+def test_stimulated_echoes_fat_and_vessels_are_no_noise(profile, n, n_echoes):
+    rng = np.random.default_rng(n + n_echoes)
+    options = {"b1": rng.uniform(0.7, 1.05, n), "echo_spacing_ms": 10.0, "n_echoes": n_echoes, "profile": profile}
+    fat = rng.uniform(0, 0.3, (n, 1))
+    signal = (1 - fat) * epg_signal(rng.uniform(28, 70, n), t1_ms=1400, **options)
+    signal = 1000 * (signal + fat * epg_signal(np.full(n, 130.0), t1_ms=370, **options))
+    vessels = rng.random(n) < 0.05
+    signal[vessels] *= rng.uniform(0.5, 1.5, (vessels.sum(), n_echoes))
+    assert estimate_sigma(magnitudes(signal, 13.0, n)) == pytest.approx(13.0, rel=0.13)
 
 
 def test_echoes_that_a_scanner_computed_are_noticed():

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mrmyo.volume import GridError, Volume, axis_codes, in_axis_order_of, reformat, resample, same_grid, to_canonical
+from mrmyo.volume import (
+    GridError,
+    Volume,
+    axis_codes,
+    in_axis_order_of,
+    reformat,
+    resample,
+    resample_mean,
+    same_grid,
+    to_canonical,
+)
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -256,3 +266,40 @@ def test_another_axis_order_is_the_same_place(codes):
         nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(codes)))
     back = in_axis_order_of(Volume(np.asarray(turned.dataobj), turned.affine), volume)
     assert np.allclose(back.affine, volume.affine) and np.array_equal(back.array, volume.array)
+
+
+def test_a_mean_over_the_voxel_honours_a_shift():
+    """A linear image has at every place the mean of its voxel; 3 mm are 3 mm in whatever grid."""
+    rng = np.random.default_rng(2)
+    fine = Volume(np.zeros((30, 28, 12), np.float32), centred(oblique(rng, spread_deg=8), (30, 28, 12)))
+    fine = fine.with_array(positions(fine) @ [2.0, -1.0, 0.5])
+    like = Volume(np.zeros((5, 6, 3)), centred(oblique(rng, spread_deg=8), (5, 6, 3)))
+    shift = np.eye(4)
+    shift[0, 3] = 3.0
+    still, moved = resample_mean(fine, like), resample_mean(fine, like, transform=shift)
+    inside = np.isfinite(still.array) & np.isfinite(moved.array)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(still.array[inside], (positions(like) @ [2.0, -1.0, 0.5])[inside], atol=1e-3)
+    np.testing.assert_allclose((moved.array - still.array)[inside], 6.0, atol=1e-3)
+    far = np.eye(4)
+    far[2, 3] = 500.0
+    assert np.isnan(resample_mean(fine, like, transform=far).array).all()
+
+
+def test_a_mean_over_the_voxel_sees_all_of_it():
+    """Half of each large voxel is bright; a single sample in its middle would see all or nothing."""
+    stripes = np.zeros((40, 8, 8), np.float32)
+    stripes[(np.arange(40) // 2) % 2 == 0] = 1
+    fine = Volume(stripes, np.diag([1.0, 1, 1, 1]))
+    like = Volume(np.zeros((8, 4, 4)), np.array([[4.0, 0, 0, 1.5], [0, 2, 0, 0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]]))
+    found = resample_mean(fine, like, samples=(4, 1, 1)).array
+    assert found[1:-1, 1:-1, 1:-1] == pytest.approx(0.5)
+
+
+def test_a_mean_over_the_voxel_leaves_the_gap_between_slices_out():
+    stack = np.broadcast_to(np.arange(60, dtype=np.float32) ** 2, (4, 4, 60))
+    fine = Volume(stack, np.diag([1.0, 1, 0.2, 1]))
+    like = Volume(np.zeros((4, 4, 1)), np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 10, 6], [0, 0, 0, 1]]),
+                  meta={"SliceThickness": 2.0})
+    found = resample_mean(fine, like, samples=(1, 1, 50)).array[0, 0, 0]
+    assert found == pytest.approx(30.0**2 + 10.0**2 / 12, rel=2e-3)  # the mean of x² over 30 ± 5 in fine voxels
