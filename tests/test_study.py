@@ -61,7 +61,13 @@ def test_parts_of_the_error_add_up(processed, synthetic_study):
     table = tolerances(pd.DataFrame([parts, {**parts, "group": "IIM", "error_ms": parts["error_ms"] + 1}]))
     gap = table.set_index("group").loc["IIM minus HC"]
     assert gap.error_mean_ms == pytest.approx(1.0)
-    assert not gap.within_goal
+    assert not gap.within_goal and gap.water_within_goal is None
+    assert abs(parts["error_water_ms"]) < 0.6
+    four = pd.DataFrame([{**parts, "error_water_ms": e, "group": g} for g in ("HC", "IIM") for e in (-0.2, 0.3)])
+    found = tolerances(four).set_index("group")
+    assert found.water_within_goal.tolist() == [True, True, True, True]
+    assert found.error_water_mean_ms["all"] == pytest.approx(0.05) and found.error_water_mean_ms["IIM minus HC"] == 0
+    assert not tolerances(four.assign(error_water_ms=[0.0, 0.0, 0.9, 0.9])).set_index("group").water_within_goal["all"]
 
 
 def test_nothing_is_redone_without_need(processed, synthetic_study):
