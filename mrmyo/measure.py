@@ -30,7 +30,10 @@ def t2_by_muscle(maps: T2Maps, labels: Volume):
     pandas.DataFrame
         One row per side and muscle that is present, and rows named 'whole muscle' with the sides 'left', 'right' and
         'both'. ``t2_ms`` is the mean over the ``n_voxels`` that were fitted; ``n_failed`` more could not be.
-        ``t2_noise_ms`` is the median of the voxels' own standard deviations: noise, not spread.
+        ``t2_noise_ms`` is the median of the voxels' own standard deviations: noise, not spread; ``t2_mean_sd_ms`` is
+        the standard deviation that noise gives the mean, neighbours that share noise considered
+        (`T2Maps.noise_volume`; NaN where that is not known). It says nothing of what the model takes for known, nor
+        of the mask.
 
     Raises
     ------
@@ -80,13 +83,15 @@ def water_by_muscle(rows, water: T2Maps, labels: Volume):
     Returns
     -------
     pandas.DataFrame
-        With ``water_t2_ms``, ``water_t2_sd_ms``, ``water_t2_noise_ms``, ``n_water_failed`` (as their likes without
-        "water") and ``fat_fraction``, the mean share of fat in the magnetisation of the voxels that were fitted.
+        With ``water_t2_ms``, ``water_t2_sd_ms``, ``water_t2_median_ms``, ``water_t2_noise_ms``,
+        ``water_t2_mean_sd_ms``, ``n_water_failed`` (as their likes without "water") and ``fat_fraction``, the mean
+        share of fat in the magnetisation of the voxels that were fitted.
     """
     found = t2_by_muscle(water, labels)
     fat = t2_by_muscle(replace(water, t2_ms=water.fat_fraction), labels)
-    return rows.assign(water_t2_ms=found.t2_ms, water_t2_sd_ms=found.t2_sd_ms, water_t2_noise_ms=found.t2_noise_ms,
-                       n_water_failed=found.n_failed, fat_fraction=fat.t2_ms)
+    names = ("t2_ms", "t2_sd_ms", "t2_median_ms", "t2_noise_ms", "t2_mean_sd_ms")
+    return rows.assign(**{f"water_{name}": found[name] for name in names}, n_water_failed=found.n_failed,
+                       fat_fraction=fat.t2_ms)
 
 
 def _summary(maps, chosen, voxel_ml):
@@ -97,7 +102,14 @@ def _summary(maps, chosen, voxel_ml):
     return {"t2_ms": t2_ms.mean() if n else np.nan, "t2_sd_ms": t2_ms.std(ddof=1) if n > 1 else np.nan,
             "t2_median_ms": median, "t2_p05_ms": low, "t2_p95_ms": high,
             "t2_noise_ms": float(np.median(maps.t2_std_ms[fitted])) if n else np.nan,
+            "t2_mean_sd_ms": _sd_of_mean(maps.t2_std_ms[fitted], maps.noise_volume),
             "n_voxels": n, "n_failed": int(chosen.sum()) - n, "volume_ml": float(chosen.sum()) * voxel_ml}
+
+
+def _sd_of_mean(stds, shared):
+    """The SD of the mean of n voxels, each noise shared among `shared` of them; all of a small region share one."""
+    n = len(stds)
+    return float(np.sqrt(np.mean(stds.astype(float) ** 2) * min(shared, n) / n)) if n else np.nan
 
 
 def dice(a, b) -> float:

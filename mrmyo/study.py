@@ -24,10 +24,11 @@ from mrmyo.registration import align
 from mrmyo.settings import Settings
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
 from mrmyo.study_masks import write_quality
+from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
 from mrmyo.study_results import SLICE_QUALITY, read_rows, with_numbers, write_results
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
-from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, write_water
+from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, read_water, write_water
 from mrmyo.t2 import SignalError, fit_t2
 from mrmyo.volume import Volume, in_axis_order_of, same_grid
 
@@ -99,17 +100,24 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
                         lambda: write_maps(_t2(t2_volume(), from_echoes, option), out))
     notes = [*chosen.notes, *_b1(stages, series, chosen, origin)]
     dixon = choose_dixon(series, chosen) if from_echoes else "the scanner's own T2 map was measured, not its echoes"
-    watered = "" if isinstance(dixon, str) else _water(stages, series, chosen, dixon, t2_volume, aligned, origin)
+    b1 = origin[chosen.b1_map] if (out / B1_MAP).exists() else None
+    watered = reliable = None
     if isinstance(dixon, str):
-        _drop_water(out)
+        _drop(out, WATER_FILES)
         notes.append(f"no water T2: {dixon}")
+    else:
+        watered = _water(stages, series, dixon, t2_volume, [origin[chosen.t2], aligned, b1])
+    if from_echoes:
+        reliable = _reliability(stages, t2_volume, [fitted, aligned, watered, b1])
+    else:
+        _drop(out, RELIABILITY_FILES)
     facts = {"subject": subject or out.name, "session": settings.session,
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
               "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
     options = with_numbers(settings, series)
-    stages.run("measure", [aligned, fitted, watered, facts, inputs, asdict(options)],
+    stages.run("measure", [aligned, fitted, watered, reliable, facts, inputs, asdict(options)],
                ["rows.csv", "study.json", "quality.html"], lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
 
@@ -142,31 +150,42 @@ def _b1(stages, series, chosen, origin):
     return []
 
 
-def _water(stages, series, chosen, dixon, t2_volume, aligned, origin):
+def _water(stages, series, dixon, t2_volume, keys):
     """The stage of water T2; where something keeps it from being measured, the note says so. Returns its key."""
     out = stages.folder
     rows = series.set_index("key").loc[list(dixon.keys)]
     images = [[file_digest(series.files(key)), int(row.series), key] for key, row in rows.iterrows()]
-    b1 = None if chosen.b1_map is None or not (out / B1_MAP).exists() else origin[chosen.b1_map]
 
     def make():
         transform = np.array(json.loads((out / "alignment.json").read_text())["transform"])
-        known = None if b1 is None else read_nifti(out / B1_MAP)
+        b1 = read_nifti(out / B1_MAP) if (out / B1_MAP).exists() else None
         try:
             maps, facts = fit_water(t2_volume(), *(series.volume(key) for key in dixon.keys),
-                                    read_nifti(out / "labels_t2.nii.gz"), dixon=dixon, transform=transform, b1=known)
+                                    read_nifti(out / "labels_t2.nii.gz"), dixon=dixon, transform=transform, b1=b1)
         except SignalError as error:
-            _drop_water(out)
+            _drop(out, WATER_FILES)
             write_json({"notes": [f"no water T2: {error}"], "flags": []}, out / WATER_FACTS)
             return
         write_water(maps, facts, out)
 
-    return stages.run("water", [images, dixon.kind, origin[chosen.t2], aligned, b1], WATER_FILES, make)
+    return stages.run("water", [images, dixon.kind, *keys], WATER_FILES, make)
 
 
-def _drop_water(out):
-    """Remove the water maps of an earlier run."""
-    for file in WATER_FILES:
+def _reliability(stages, t2_volume, keys):
+    """The stage that tells how far T2 depends on the model. Returns its key."""
+    out = stages.folder
+
+    def make():
+        water, facts = read_water(out)
+        b1 = read_nifti(out / B1_MAP) if (out / B1_MAP).exists() else None
+        write_reliability(t2_volume(), read_nifti(out / "labels_t2.nii.gz"), out, water=water, facts=facts, b1=b1)
+
+    return stages.run("reliability", keys, RELIABILITY_FILES, make)
+
+
+def _drop(out, files):
+    """Remove what an earlier run left of a stage that this study does not have."""
+    for file in files:
         (out / file).unlink(missing_ok=True)
 
 

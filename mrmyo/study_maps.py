@@ -14,7 +14,7 @@ from mrmyo.study_stages import write_json
 from mrmyo.t2 import AT_BOUND, FITTED, LOW_SIGNAL, NOT_FINITE, OUTSIDE_MASK, T2_BOUNDS_MS, T2Maps
 from mrmyo.volume import Volume
 
-__all__ = ["MAPS", "SCANNER_MAP", "load_maps", "relative_b1", "scanner_t2", "write_maps"]
+__all__ = ["MAPS", "SCANNER_MAP", "facts_of", "known_of", "load_maps", "relative_b1", "scanner_t2", "write_maps"]
 
 SCANNER_MAP = "scanner map"  # in the place of a T2 model
 # map: file name, how it is written (maps of times in seconds, as BIDS has it) and read
@@ -141,7 +141,7 @@ def write_maps(maps: T2Maps, out_dir) -> None:
     out = Path(out_dir)
     for name, (file, write, _) in MAPS.items():
         write(maps.volume(name), out / file)
-    write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms)}, out / "fit.json")
+    write_json(facts_of(maps), out / "fit.json")
 
 
 def load_maps(out_dir) -> T2Maps:
@@ -149,8 +149,21 @@ def load_maps(out_dir) -> T2Maps:
     out = Path(out_dir)
     facts = json.loads((out / "fit.json").read_text())
     volumes = {name: read(out / file) for name, (file, _, read) in MAPS.items()}
-    return T2Maps(**{name: volume.array for name, volume in volumes.items()}, model=facts["model"],
-                  echo_times_ms=tuple(facts["echo_times_ms"]), affine=volumes["t2_ms"].affine)
+    return T2Maps(**{name: volume.array for name, volume in volumes.items()}, **known_of(facts),
+                  affine=volumes["t2_ms"].affine)
+
+
+def facts_of(maps: T2Maps) -> dict:
+    """What is no map of a fit, as JSON holds it."""
+    shared = maps.noise_volume
+    return {"model": maps.model, "echo_times_ms": list(maps.echo_times_ms), "fit_notes": list(maps.notes),
+            "noise_volume": round(shared, 3) if np.isfinite(shared) else None}
+
+
+def known_of(facts) -> dict:
+    """What `facts_of` told, as T2Maps takes it."""
+    return {"model": facts["model"], "echo_times_ms": tuple(facts["echo_times_ms"]), "notes": tuple(facts["fit_notes"]),
+            "noise_volume": np.nan if facts["noise_volume"] is None else facts["noise_volume"]}
 
 
 def _text(value):

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mrmyo.files import replacing
 from mrmyo.labels import is_muscle
 from mrmyo.measure import quality_flags, t2_by_muscle, water_by_muscle
@@ -15,6 +17,7 @@ from mrmyo.segmentation import flag_lines
 from mrmyo.settings import Settings, write_settings
 from mrmyo.study_maps import load_maps
 from mrmyo.study_masks import NOTHING_TOLD
+from mrmyo.study_reliability import read_reliability
 from mrmyo.study_stages import write_json
 from mrmyo.study_water import read_water
 
@@ -60,6 +63,19 @@ def _slices(out, facts):
     return pd.read_csv(out / SLICE_QUALITY, keep_default_na=False, na_values={"expected_dice": [""]})
 
 
+def _reliability(maps, water, ratio, labels):
+    """The maps of the quality page that tell how good T2 is, within muscle; none for a scanner's map."""
+    if ratio is None:
+        return {}
+    muscle = is_muscle(labels.array)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {"residual": 100 * maps.residual / maps.s0, "echo_ratio": ratio.array, "t2_std_ms": maps.t2_std_ms}
+    if water is not None:
+        found |= {"b1": water.b1, "fat_fraction": water.fat_fraction, "water_t2_ms": water.t2_ms}
+    return {name: labels.with_array(np.where(muscle, array, np.nan).astype(np.float32))
+            for name, array in found.items()}
+
+
 def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     """Measure the maps of a folder under its mask and write what there is to say of it; ``rows.csv`` comes last.
 
@@ -81,6 +97,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
     rows = t2_by_muscle(maps, labels)
     water, told = read_water(out)
+    models, ratio = read_reliability(out)
     if water is not None:
         rows = water_by_muscle(rows, water, labels)
     for position, (name, value) in enumerate(facts.items()):
@@ -93,7 +110,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     flags = [*inputs.pop("flags"), *told.pop("flags")]
     flags += quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)
     flags += (f"mask, {line}" for line in _lines(slices))
-    study = {**facts, "flags": flags, "notes": [*inputs.pop("notes"), *told.pop("notes")],
+    study = {**facts, "flags": flags, "notes": [*inputs.pop("notes"), *maps.notes, *told.pop("notes")],
              "alignment": alignment, "inputs": inputs,
              **({"water": told} if told else {}), "provenance": record()}
     write_settings(settings, out / "settings.toml")
@@ -107,6 +124,8 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
         structural=read_nifti(out / "structural.nii.gz"),
         mask=read_nifti(out / "mask.nii.gz"),
         slices=slices,
+        models=models,
+        reliability=_reliability(maps, water, ratio, labels),
     )
     write_json(study, out / "study.json")
     with replacing(out / "rows.csv") as partial:

@@ -17,14 +17,16 @@ from mrmyo.dixon import fat_fraction, undo_relaxation, water_fat
 from mrmyo.labels import is_muscle, label_table
 from mrmyo.nifti import read_nifti, read_t2map, write_nifti, write_t2map
 from mrmyo.study_candidates import coverage
+from mrmyo.study_maps import facts_of, known_of
 from mrmyo.study_stages import write_json
 from mrmyo.t2 import FITTED, SignalError, T2Maps, fit_t2
-from mrmyo.t2_epg import calibrate_fat, water_train
-from mrmyo.t2_noise import estimate_sigma
-from mrmyo.t2_profile import choose_profile
+from mrmyo.t2_epg import EpgAssumptions, calibrate_fat, water_train
+from mrmyo.t2_noise import estimate_sigma, looks_synthesised
+from mrmyo.t2_profile import choose_profile, profile_named
 from mrmyo.volume import Volume, resample_mean, same_grid
 
-__all__ = ["WATER_FACTS", "WATER_FILES", "Dixon", "choose_dixon", "fit_water", "read_water", "write_water"]
+__all__ = ["WATER_FACTS", "WATER_FILES", "Dixon", "assumptions_of", "choose_dixon", "fit_water", "read_water",
+           "write_water"]
 
 # map: file name, how it is written and read
 _MAPS = {"t2_ms": ("water_T2map.nii.gz", write_t2map, read_t2map),
@@ -129,6 +131,9 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
     total = water + fat
     shown = fat_fraction(water, fat, minimum=0.02 * float(np.nanpercentile(total, 99)))
     echoes = signal.array.astype(np.float32)
+    if looks_synthesised(echoes[muscle], fit_t2(echoes[muscle], times)):
+        raise SignalError("The echoes are one exponential to within rounding: a scanner seems to have computed them "
+                          "from its own T2 map, so that stimulated echoes and fat can no longer be corrected for.")
     sigma = estimate_sigma(echoes[muscle])
     lean = ndimage.binary_erosion(muscle & (shown < LEAN), np.ones((3, 3, 1)))
     assumptions, profiles = choose_profile(_of_nine(echoes, lean, sigma), times, sigma / 3)
@@ -147,7 +152,8 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
         "fat_fraction_from": dixon.kind, "dixon_echo_time_ms": dixon.echo_time_ms, "sigma": round(sigma, 3),
         "slice_profile": profiles.profile[profiles.chosen].item(), "t1_ms": assumptions.t1_ms,
         "fat_t2_ms": assumptions.fat_t2_ms, "fat_t1_ms": assumptions.fat_t1_ms,
-        "residual_fat": assumptions.residual_fat, "b1": "fitted, smoothed" if b1 is None else "the scanner's map",
+        "residual_fat": round(assumptions.residual_fat, 4),
+        "b1": "fitted, smoothed" if b1 is None else "the scanner's map",
         "profiles": profiles.round(5).to_dict("records"), "flags": _swaps(shown, labels),
         "notes": [*dixon.notes, *maps.notes],
     }
@@ -204,7 +210,13 @@ def write_water(maps: T2Maps, facts, out_dir) -> None:
     out = Path(out_dir)
     for name, (file, write, _) in _MAPS.items():
         write(maps.volume(name), out / file)
-    write_json({"model": maps.model, "echo_times_ms": list(maps.echo_times_ms), **facts}, out / WATER_FACTS)
+    write_json({**facts_of(maps), **facts}, out / WATER_FACTS)
+
+
+def assumptions_of(facts) -> EpgAssumptions:
+    """What a fit of water T2 assumed, from what `fit_water` tells of it."""
+    return EpgAssumptions(profile=profile_named(facts["slice_profile"]),
+                          **{name: facts[name] for name in ("t1_ms", "fat_t2_ms", "fat_t1_ms", "residual_fat")})
 
 
 def read_water(out_dir):
@@ -218,6 +230,5 @@ def read_water(out_dir):
     volumes = {name: read(out / file) for name, (file, _, read) in _MAPS.items()}
     arrays = {name: volume.array for name, volume in volumes.items()}
     empty = np.full(arrays["t2_ms"].shape, np.nan, np.float32)
-    maps = T2Maps(s0=empty, residual=empty.copy(), model=facts["model"], echo_times_ms=tuple(facts["echo_times_ms"]),
-                  affine=volumes["t2_ms"].affine, **arrays)
+    maps = T2Maps(s0=empty, residual=empty.copy(), **known_of(facts), affine=volumes["t2_ms"].affine, **arrays)
     return maps, facts

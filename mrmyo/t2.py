@@ -51,6 +51,9 @@ class T2Maps:
         for a model without them.
     affine : numpy.ndarray, optional
         Of the Volume that was fitted; None for a bare array.
+    noise_volume : float
+        How many voxels' volume one independent noise value fills (`mrmyo.t2_noise.noise_volume`), for the uncertainty
+        of means; NaN where that is not known, as for bare arrays.
     notes : tuple of str
         What a reader of the maps should know, such as echoes that a scanner seems to have computed.
     """
@@ -65,6 +68,7 @@ class T2Maps:
     b1: np.ndarray | None = None
     fat_fraction: np.ndarray | None = None
     affine: np.ndarray | None = None
+    noise_volume: float = np.nan
     notes: tuple[str, ...] = ()
 
     def volume(self, name: str = "t2_ms") -> Volume:
@@ -163,8 +167,14 @@ def fit_t2(
 
         found = fit_mono(flat, times, noise)
         maps = T2Maps(*(_spread(found[name], chosen, shape) for name in MAP_NAMES), model, times, affine=affine)
-        return _with_notes(maps, array, notes)
-    return _fit_epg(signal, array, times, chosen, noise, fat_fraction, b1, assumptions, notes)
+        maps = _with_notes(maps, array, notes)
+    else:
+        maps = _fit_epg(signal, array, times, chosen, noise, fat_fraction, b1, assumptions, notes)
+    if affine is None or len(shape) != 3:
+        return maps
+    from mrmyo.t2_noise import noise_volume
+
+    return replace(maps, noise_volume=noise_volume(array, maps.status == FITTED))
 
 
 def _fit_epg(signal, array, times, chosen, noise, fat_fraction, b1, assumptions, notes):

@@ -79,7 +79,8 @@ class _Table:
         return 2 * np.maximum(np.abs(1 - b1), sd / 2) * sd if self.hard else sd + 0 * b1
 
     def sd_to_b1(self, p, sd_p):
-        return sd_p / (2 * np.sqrt(np.maximum(p, np.maximum(sd_p / 4, 1e-6)))) if self.hard else sd_p
+        with np.errstate(invalid="ignore"):  # infinite where B1 is free
+            return sd_p / (2 * np.sqrt(np.maximum(p, np.maximum(sd_p / 4, 1e-6)))) if self.hard else sd_p
 
 
 @lru_cache(maxsize=16)
@@ -289,8 +290,10 @@ def notes_on(times, assumptions, with_fat):
     if with_fat:
         return (*notes, f"fat as given, T2 {assumptions.fat_t2_ms:g} ms, T1 {assumptions.fat_t1_ms:g} ms, of which "
                         f"{100 * assumptions.residual_fat:.3g} % is left by fat suppression")
-    return (*notes, "no fat fraction was given: T2 is that of water and fat together; if fat is not suppressed, each "
-                    f"10 % of it lengthen a T2 of 35 ms by about {fat_bias(times, assumptions):.1f} ms")
+    left = 100 * assumptions.residual_fat
+    how = ", unless it is suppressed," if left == 100 else f", of which suppression leaves {left:.3g} %,"
+    return (*notes, f"no fat fraction was given: T2 is that of water and fat together; each 10 % of fat{how} lengthen "
+                    f"a T2 of 35 ms by about {fat_bias(times, assumptions):.1f} ms")
 
 
 def calibrate_fat(signal, times, assumptions=None, *, muscle_s0=None, b1=None):

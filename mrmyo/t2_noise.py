@@ -6,7 +6,7 @@ import numpy as np
 
 from mrmyo.t2_inputs import FITTED, SignalError
 
-__all__ = ["estimate_sigma", "looks_synthesised"]
+__all__ = ["estimate_sigma", "looks_synthesised", "noise_volume"]
 
 LEAST_VOXELS = 50
 LEAST_ECHOES = 5
@@ -14,6 +14,8 @@ SAMPLE = 1000  # voxels that stand for all of a series
 SMOOTH = 3  # a decay of one compartment is a polynomial of this degree in echo number, to less than the noise
 SIGNAL = 5  # patterns over the echoes that hold all of what T2, B1 and fat make of a decay
 ENOUGH = 100  # voxels that tell these patterns
+LAG = 4
+SLAB = 4  # slices that stand for all of a series
 
 
 def estimate_sigma(signal) -> float:
@@ -71,17 +73,76 @@ def _spread(flat):
 
     n_echoes = flat.shape[1]
     if n_echoes >= SIGNAL + 3 and len(flat) >= ENOUGH:
-        left = np.linalg.norm(flat, axis=1)
-        for most in (np.quantile(left, 0.99), None, None):  # no vessel or motion among the patterns
-            usual = flat[left <= (3 * np.median(left) if most is None else most)]
-            basis = np.linalg.eigh(usual.T @ usual)[1][:, -SIGNAL:]
-            left = np.linalg.norm(flat - (flat @ basis) @ basis.T, axis=1)
+        basis = _patterns(flat)
     else:
         flat = flat[:, 1 if n_echoes >= 8 else 0:]
         basis = np.linalg.qr(np.vander(np.linspace(-1, 1, flat.shape[1]), SMOOTH + 1))[0]
     left = flat - (flat @ basis) @ basis.T
     free = flat.shape[1] - basis.shape[1]
     return np.sqrt((left**2).sum(axis=1) / chi2.median(free))
+
+
+def _patterns(flat):
+    """The patterns over the echoes that hold most of the signal, as columns; no vessel or motion among them."""
+    left = np.linalg.norm(flat, axis=1)
+    for most in (np.quantile(left, 0.99), None, None):
+        usual = flat[left <= (3 * np.median(left) if most is None else most)]
+        basis = np.linalg.eigh(usual.T @ usual)[1][:, -SIGNAL:]
+        left = np.linalg.norm(flat - (flat @ basis) @ basis.T, axis=1)
+    return basis
+
+
+def noise_volume(signal, mask=None) -> float:
+    """How many voxels' volume one independent noise value fills: 1 for independent voxels, 4 for a matrix doubled.
+
+    Scanners interpolate, filter and combine, which spreads noise over neighbours: a mean over n voxels is then less
+    certain than the noise of one voxel over √n by the root of this number. It is the sum of the correlations of noise
+    between a voxel and its neighbours, up to 4 voxels along each axis, the product of the three axes. Noise is what the
+    common patterns of `estimate_sigma` leave.
+
+    Parameters
+    ----------
+    signal : array_like, (n_i, n_j, n_k, n_echoes)
+    mask : array_like of bool, optional
+        Where there is tissue. The four slices in a row that hold most of it are used.
+
+    Returns
+    -------
+    float
+        At least 1; NaN where it cannot be told (below 8 echoes or 100 voxels).
+    """
+    signal = np.asarray(signal)
+    mask = np.ones(signal.shape[:-1], bool) if mask is None else np.asarray(mask)
+    cut = _slab(mask)
+    signal, mask = signal[cut].astype(float), mask[cut] & np.isfinite(signal[cut]).all(axis=-1)
+    if signal.shape[-1] < SIGNAL + 3 or mask.sum() < ENOUGH:
+        return float("nan")
+    flat = signal[mask]
+    basis = _patterns(flat)
+    left = np.zeros_like(signal)
+    left[mask] = flat - (flat @ basis) @ basis.T
+    size = np.linalg.norm(left, axis=-1)
+    mask &= size <= 3 * np.median(size[mask])
+    left[~mask] = 0
+    product, power = 1.0, (left**2).sum() / mask.sum()
+    for axis in range(3):
+        along = 1.0
+        for lag in range(1, min(LAG, mask.shape[axis] - 1) + 1):
+            here, there = ((slice(None),) * axis + (part,) for part in (slice(lag, None), slice(None, -lag)))
+            if (pairs := (mask[here] & mask[there]).sum()) >= ENOUGH:
+                along += 2 * (left[here] * left[there]).sum() / pairs / power
+        product *= max(along, 1.0)
+    return float(product)
+
+
+def _slab(mask):
+    """The slices in a row that hold most of the mask, as an index; slices lie across the shortest axis."""
+    axis = int(np.argmin(mask.shape))
+    thick = min(SLAB, mask.shape[axis])
+    held = np.convolve(mask.sum(axis=tuple(a for a in range(3) if a != axis)), np.ones(thick, int), "valid")
+    start = int(held.argmax())
+    return (slice(None),) * axis + (slice(start, start + thick),)
+
 
 
 def looks_synthesised(signal, maps) -> bool:

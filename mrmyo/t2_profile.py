@@ -10,7 +10,7 @@ from mrmyo.epg import epg_signal, slice_profile
 from mrmyo.t2_epg import EpgAssumptions, fit_epg
 from mrmyo.t2_inputs import SignalError, uniform_step
 
-__all__ = ["RATIOS", "choose_profile"]
+__all__ = ["RATIOS", "choose_profile", "profile_named"]
 
 RATIOS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.4)  # refocusing slice over excitation slice
 N_POSITIONS = 11
@@ -56,8 +56,7 @@ def choose_profile(signal, times, sigma, *, assumptions=None):
         raise SignalError(f"Found {len(signal)} voxels of lean muscle; a slice profile can be told from {LEAST} or "
                           "more. State one in EpgAssumptions.")
     signal = signal[:: max(len(signal) // MOST, 1)].astype(np.float64)
-    made = {"hard pulses": None}
-    made |= {f"sinc, ratio {r:g}": slice_profile(n_positions=N_POSITIONS, refocusing_width_ratio=r) for r in RATIOS}
+    made = _candidates()
     rows = []
     for name, profile in made.items():
         found = fit_epg(signal, times, sigma=np.full(len(signal), sigma),
@@ -70,6 +69,16 @@ def choose_profile(signal, times, sigma, *, assumptions=None):
     best = int(table.residual.argmin())
     table["chosen"] = np.arange(len(table)) == best
     return replace(assumptions, profile=list(made.values())[best]), table
+
+
+def profile_named(name: str):
+    """The candidate of that name in the table of `choose_profile`; None for hard pulses."""
+    return _candidates()[name]
+
+
+def _candidates():
+    profiles = {r: slice_profile(n_positions=N_POSITIONS, refocusing_width_ratio=r) for r in RATIOS}
+    return {"hard pulses": None, **{f"sinc, ratio {r:g}": profile for r, profile in profiles.items()}}
 
 
 def _systematic(signal, times, sigma, profile, assumptions, found, ok):

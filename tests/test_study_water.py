@@ -14,6 +14,7 @@ from mrmyo.dixon import dixon_images
 from mrmyo.epg import epg_signal, slice_profile
 from mrmyo.labels import label_table
 from mrmyo.settings import Settings
+from mrmyo.study_reliability import read_reliability
 from mrmyo.study_series import choose_series
 from mrmyo.study_water import WATER_FACTS, WATER_FILES, Dixon, choose_dixon, fit_water, read_water, write_water
 from mrmyo.t2 import FITTED, SignalError
@@ -129,6 +130,13 @@ def test_without_fat_to_measure_nothing_is_made_up(phantom):
         fitted(phantom, second=place.with_array(0.05 * place.array))
 
 
+def test_computed_echoes_are_refused(phantom):
+    signal = phantom["signal"]
+    computed = np.round(1000 * np.exp(-np.array(TIMES) / phantom["t2"][..., None])).astype(np.float32)
+    with pytest.raises(SignalError, match="seems to have computed them"):
+        fitted({**phantom, "signal": signal.with_array(computed, echo_times_ms=TIMES)})
+
+
 def test_maps_come_back_from_disk(phantom, tmp_path):
     maps, facts = fitted(phantom)
     write_water(maps, facts, tmp_path)
@@ -163,6 +171,24 @@ def test_water_t2_of_a_study_is_that_of_its_truth(measured, synthetic_study):
     assert study["water"]["slice_profile"] == "sinc, ratio 1.8"  # the scanner's
     assert study["water"]["residual_fat"] == pytest.approx(0.15, abs=0.06)
     assert any("left by fat suppression" in note for note in study["notes"])
+
+
+def test_the_quality_page_tells_how_far_t2_can_be_trusted(measured, synthetic_study, tmp_path):
+    out, rows = measured
+    models, ratio = read_reliability(out)
+    by_model = models.set_index("model").t2_ms
+    assert by_model["mono-exponential"] == pytest.approx(whole(rows).t2_ms, abs=0.3)  # of every third slice or so
+    assert by_model["EPG and Dixon fat: water T2"] == pytest.approx(whole(rows).water_t2_ms, abs=0.3)
+    muscle = read_nifti(out / "labels_t2.nii.gz").array > 0
+    assert np.nanmedian(ratio.array[muscle]) > 1.02  # the scanner's B1 is below 1
+    page = (out / "quality.html").read_text()
+    assert "How far T2 can be trusted" in page and "EPG and Dixon fat: water T2" in page and "Water T2 (" in page
+    own = tmp_path / "P1"
+    shutil.copytree(out, own)
+    (own / "echo_ratio.nii.gz").unlink()
+    assert read_reliability(own) == (None, None)
+    process_study(synthetic_study[0], own, progress=False)
+    assert (own / "echo_ratio.nii.gz").exists()
 
 
 def test_water_is_not_redone_without_need(measured, synthetic_study):

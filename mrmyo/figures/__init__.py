@@ -11,7 +11,8 @@ from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
 from mrmyo.figures.galleries import compare_masks, echoes, gallery, label_chart, side_by_side
 from mrmyo.figures.muscles import by_muscle, profile, trend
-from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map
+from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map, value_map
+from mrmyo.figures.reliability import model_changes, reliability_maps
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
 from mrmyo.figures.widgets import browse, turn, turn_gallery
 
@@ -31,10 +32,12 @@ __all__ = [
     "label_colours",
     "level_map",
     "mask_pair",
+    "model_changes",
     "montage",
     "muscle_strip",
     "overlay",
     "profile",
+    "reliability_maps",
     "roc_curve",
     "side_by_side",
     "t2_map",
@@ -42,4 +45,5 @@ __all__ = [
     "trend",
     "turn",
     "turn_gallery",
+    "value_map",
 ]

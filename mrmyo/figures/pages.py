@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 
 from mrmyo.figures.pictures import montage, t2_map
+from mrmyo.figures.reliability import reliability_maps
 from mrmyo.files import replacing
 from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume, resample, to_canonical
@@ -15,6 +16,10 @@ from mrmyo.volume import Volume, resample, to_canonical
 __all__ = ["figure_html", "table_html", "write_page", "write_quality_page"]
 
 SYNTHETIC_MANUFACTURER = "mrmyo synthetic scanner"  # as mrmyo.simulation signs what it makes
+COLUMNS = ("side", "muscle", "t2_ms", "t2_sd_ms", "t2_median_ms", "t2_noise_ms", "t2_mean_sd_ms", "n_voxels",
+           "n_failed", "volume_ml")
+WATER_COLUMNS = ("side", "muscle", "water_t2_ms", "water_t2_sd_ms", "water_t2_noise_ms", "water_t2_mean_sd_ms",
+                 "n_water_failed", "fat_fraction")
 RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -83,7 +88,8 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
 
 
 def write_quality_page(
-    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume, slices=None
+    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume, slices=None,
+    models=None, reliability=None,
 ) -> Path:
     """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
 
@@ -102,6 +108,10 @@ def write_quality_page(
         T2 map in ms and the labels carried to it.
     slices : pandas.DataFrame, optional
         Of an automatic mask: what is known of every slice (``slice``, ``side``, ``expected_dice``, ``flag``, …).
+    models : pandas.DataFrame, optional
+        T2 by model, of `mrmyo.t2_compare.compare_models`.
+    reliability : mapping of Volume, optional
+        For `mrmyo.figures.reliability_maps`.
     """
     body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
             else "<p>None.</p>"]
@@ -110,22 +120,11 @@ def write_quality_page(
         body += ["<h2>Notes</h2>", f"<ul>{notes}</ul>"]
     body += [
         "<h2>T2 by side and muscle</h2>",
-        table_html(
-            rows[
-                [
-                    "side",
-                    "muscle",
-                    "t2_ms",
-                    "t2_sd_ms",
-                    "t2_median_ms",
-                    "t2_noise_ms",
-                    "n_voxels",
-                    "n_failed",
-                    "volume_ml",
-                ]
-            ]
-        ),
+        table_html(rows[list(COLUMNS)]),
     ]
+    if "water_t2_ms" in rows:
+        body += ["<h3>Water T2 (stimulated echoes and Dixon fat corrected for) and fat fraction</h3>",
+                 table_html(rows[list(WATER_COLUMNS)])]
     body += [
         "<h2>Mask on the structural image</h2>",
         figure_html(
@@ -136,9 +135,29 @@ def write_quality_page(
     body += _slice_section(slices, structural, mask)
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
+    body += _reliability_section(models, reliability)
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
     synthetic = structural.meta.get("Manufacturer") == SYNTHETIC_MANUFACTURER
     return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body), synthetic=synthetic)
+
+
+def _reliability_section(models, maps):
+    """How far T2 can be trusted: its maps, and the same muscle by every model."""
+    if models is None or not maps:
+        return []
+    shown = models[["model", "t2_ms", "change_ms", "residual", "n_voxels", "n_failed"]].assign(
+        residual=100 * models.residual).rename(columns={"change_ms": "change (ms)", "residual": "residual (%)"})
+    lost = "".join(f"<li>{html.escape(row.model)}: {html.escape(str(row.note))}</li>"
+                   for row in models[models.t2_ms.isna()].itertuples())
+    return [
+        "<h2>How far T2 can be trusted</h2>",
+        "<p>The same muscle by every model; evenly spread slices of a large stack. What separates the rows is the "
+        "model, not the patient: compare T2 only with T2 of the same model.</p>",
+        table_html(shown), f"<ul>{lost}</ul>" if lost else "",
+        figure_html(reliability_maps(maps), caption="The middle slice. Residual: what the fit leaves, root mean "
+                    "square. Second echo² / (first × third): above 1 only where there are stimulated echoes (or "
+                    "noise). SD: the Cramér–Rao bound of a single voxel."),
+    ]
 
 
 def _slice_section(slices, structural, mask):

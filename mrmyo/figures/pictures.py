@@ -8,7 +8,7 @@ from mrmyo.figures.style import COLUMN_WIDTH_IN, FigureError, finish, new_axes
 from mrmyo.labels import label_table
 from mrmyo.volume import Volume, same_grid, to_canonical
 
-__all__ = ["box_of", "cut_to", "label_colours", "montage", "overlay", "t2_map"]
+__all__ = ["box_of", "cut_to", "label_colours", "montage", "overlay", "t2_map", "value_map"]
 
 MARGIN_MM = 20.0  # around labels, where only their part of the plane is shown
 
@@ -100,17 +100,41 @@ def t2_map(volume: Volume, *, slice_index=None, ax=None, vmin=20, vmax=80, cmap=
     -------
     matplotlib.axes.Axes
     """
-    volume, _, slice_index = _ready(volume, None, slice_index)
     finite = np.isfinite(volume.array)
     if finite.any() and np.max(volume.array, where=finite, initial=-np.inf) < 2:
         raise FigureError("The T2 map is below 2 throughout, which looks like seconds; expected milliseconds.")
+    return value_map(volume, label="T2 (ms)" if colour_bar else None, slice_index=slice_index, ax=ax, vmin=vmin,
+                     vmax=vmax, cmap=cmap, title=title, synthetic=synthetic)
+
+
+def value_map(volume: Volume, *, label, vmin, vmax, slice_index=None, ax=None, cmap="viridis", title=None,
+              synthetic=False):
+    """One axial slice of a map of numbers; voxels that are NaN stay blank.
+
+    Parameters
+    ----------
+    volume : Volume
+    label : str or None
+        Beside the colour scale, with the unit; None draws no scale.
+    vmin, vmax : float
+        The ends of the colour scale.
+    slice_index, ax, title, synthetic
+        As for :func:`overlay`.
+    cmap : str
+        A Matplotlib colour map.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    volume, _, slice_index = _ready(volume, None, slice_index)
     ax = new_axes(ax, height=2.4)
     image = ax.imshow(_picture(volume, slice_index), cmap=cmap, vmin=vmin, vmax=vmax, extent=_extent(volume),
                       origin="lower", interpolation="nearest")
     ax.set_facecolor("#E5E5E5")
-    if colour_bar:
+    if label is not None:
         bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, extend="both", shrink=0.75)
-        bar.set_label("T2 (ms)", fontsize=8)
+        bar.set_label(label, fontsize=8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
     return _orient(ax, _title(volume, slice_index) if title is None else title, synthetic)
