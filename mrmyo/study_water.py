@@ -40,6 +40,7 @@ FAT_TSE_T2_MS = 133.0
 ADIPOSE_WATER_T2_MS, MOST_ADIPOSE_WATER = 35.0, 0.07  # more is noise, or fat that the Dixon images show as water
 SWAPPED = 0.6
 LEAST_COVERED = 0.5
+EXPLAINED = 0.004  # of the signal; the right profile leaves a tenth of that, a wrong one up to twice
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
     if not told:  # magnitudes tell the larger part only, not which it is: fat around the muscle
         water, fat = np.where(muscle, water, fat), np.where(muscle, fat, water)
     total = water + fat
-    shown = fat_fraction(water, fat, minimum=0.02 * float(np.nanpercentile(total, 99)))
+    shown = fat_fraction(water, fat, minimum=0.06 * float(np.nanpercentile(total, 99)))  # no air
     echoes = signal.array.astype(np.float32)
     if looks_synthesised(echoes[muscle], fit_t2(echoes[muscle], times)):
         raise SignalError("The echoes are one exponential to within rounding: a scanner seems to have computed them "
@@ -154,7 +155,7 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
         "fat_t2_ms": assumptions.fat_t2_ms, "fat_t1_ms": assumptions.fat_t1_ms,
         "residual_fat": round(assumptions.residual_fat, 4),
         "b1": "fitted, smoothed" if b1 is None else "the scanner's map",
-        "profiles": profiles.round(5).to_dict("records"), "flags": _swaps(shown, labels),
+        "profiles": profiles.round(5).to_dict("records"), "flags": [*_swaps(shown, labels), *_unexplained(profiles)],
         "notes": [*dixon.notes, *maps.notes],
     }
     return replace(maps, fat_fraction=np.where(np.isfinite(share), share, np.nan).astype(np.float32)), facts
@@ -187,6 +188,16 @@ def _measure_fat(echoes, times, sigma, water, fat, shown, blind, lean, assumptio
     dry = decay - wet * water_train(ADIPOSE_WATER_T2_MS, times, assumptions, b1=b1)
     found = calibrate_fat(np.maximum(dry, 0.2 * decay)[None], times, assumptions, b1=b1, muscle_s0=gain * fat_dixon)
     return replace(found, residual_fat=float(np.clip(found.residual_fat, 0, 1.5)))
+
+
+def _unexplained(profiles):
+    """A flag where even the best slice profile leaves a pattern over the echoes: water T2 is then no better than it."""
+    best = profiles[profiles.chosen].iloc[0]
+    if best.residual <= EXPLAINED:
+        return []
+    low, high = profiles.t2_ms.min(), profiles.t2_ms.max()
+    return [f"no slice profile explains the echoes of lean muscle ({best.profile} leaves {100 * best.residual:.1f} % "
+            f"of the signal; candidates give T2 from {low:.0f} to {high:.0f} ms): water T2 may be off by milliseconds"]
 
 
 def _swaps(shown, labels):

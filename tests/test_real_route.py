@@ -86,7 +86,7 @@ def test_t2_of_the_calf_agrees_with_the_vendor(real_data, tmp_path):
     inside = ndimage.binary_erosion(signal[..., 0] > 0.25 * np.percentile(signal[..., 0], 99), iterations=3)
     muscle = inside & (vendor > 20) & (vendor < 60) & np.isfinite(t2)
     assert muscle.sum() > 5000
-    assert np.corrcoef(t2[muscle], vendor[muscle])[0, 1] > 0.99
+    assert np.corrcoef(t2[muscle], vendor[muscle])[0, 1] > 0.999
 
 
 def test_knees_are_no_thighs(real_data, tmp_path, capsys):

@@ -130,6 +130,14 @@ def test_without_fat_to_measure_nothing_is_made_up(phantom):
         fitted(phantom, second=place.with_array(0.05 * place.array))
 
 
+def test_echoes_that_no_slice_profile_explains_are_flagged(phantom):
+    """Every third echo is too bright: no pulse does that."""
+    signal = phantom["signal"]
+    odd = signal.array * np.where(np.arange(10) % 3 == 1, 1.15, 1.0).astype(np.float32)
+    _, facts = fitted({**phantom, "signal": signal.with_array(odd, echo_times_ms=TIMES)})
+    assert [flag for flag in facts["flags"] if "no slice profile explains" in flag]
+
+
 def test_computed_echoes_are_refused(phantom):
     signal = phantom["signal"]
     computed = np.round(1000 * np.exp(-np.array(TIMES) / phantom["t2"][..., None])).astype(np.float32)

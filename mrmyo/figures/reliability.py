@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mrmyo.figures.pictures import value_map
-from mrmyo.figures.style import COLOURS, FigureError, finish, new_axes
+from mrmyo.figures.style import COLOURS, FigureError, finish
 from mrmyo.volume import Volume, to_canonical
 
 __all__ = ["model_changes", "reliability_maps"]
@@ -90,7 +90,10 @@ def model_changes(table, *, ax=None, synthetic=False):
     table = table.dropna(subset="t2_ms")
     if table.empty:
         raise FigureError("Found no model with a T2.")
-    ax = new_axes(ax, height=0.5 + 0.27 * len(table))
+    if ax is None:  # the names of the models need room
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(5.4, 0.6 + 0.29 * len(table)), layout="constrained")[1]
     places = -np.arange(len(table))
     ax.hlines(places, table.t2_ms.iloc[0], table.t2_ms, color=COLOURS["grey"], linewidth=1)
     ax.plot(table.t2_ms, places, "o", color=COLOURS["blue"], markersize=5)
