@@ -143,7 +143,7 @@ def test_a_page_for_the_reader(processed):
     page = (processed[0] / "quality.html").read_text()
     assert "Research use only" in page
     assert "synthetic: no patient was measured" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert not re.search(r'(src|href)="(?!data:)|url\(|<script', page)  # nothing is fetched
 
 

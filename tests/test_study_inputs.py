@@ -174,7 +174,8 @@ def test_stated_roles_belong_to_the_key_of_a_stage(parts, own, tmp_path):
 
     plain, same, water = keys(), keys(roles={"in_phase": 2}), keys(parts[2], roles={"in_phase": 4})
     assert {name for name in plain if plain[name] != same[name]} == {"measure"}
-    assert {name for name in plain if plain[name] != water[name]} == {"read", "align", "water", "measure"}
+    changed = {name for name in plain if plain[name] != water[name]}
+    assert changed == {"read", "align", "water", "reliability", "measure"}
     assert read_settings(out / "settings.toml").roles == (("in_phase", 4),)
 
 

@@ -80,7 +80,8 @@ def test_names_of_outputs(tmp_path):
 
 
 def rows_of_a_study():
-    columns = {"t2_ms": 40.0, "t2_sd_ms": 5.0, "t2_median_ms": 40.0, "t2_noise_ms": 1.0, "n_voxels": 100, "n_failed": 0,
+    columns = {"t2_ms": 40.0, "t2_sd_ms": 5.0, "t2_median_ms": 40.0, "t2_noise_ms": 1.0, "t2_mean_sd_ms": 0.1,
+               "n_voxels": 100, "n_failed": 0,
                "volume_ml": 10.0}
     return pd.DataFrame([{"side": side, "muscle": "whole muscle", **columns} for side in ("left", "right", "both")])
 
