@@ -103,7 +103,7 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
     first, second : Volume
         The two images that `dixon` names.
     labels : Volume
-        On the grid of `signal`; muscle and what lies around it is fitted.
+        On the grid of `signal`; muscle is fitted.
     dixon : Dixon
     transform : array, (4, 4), optional
         That carried the labels: from positions in `signal` to positions in the Dixon images.
@@ -143,7 +143,7 @@ def fit_water(signal: Volume, first: Volume, second: Volume, labels: Volume, *, 
     blind = fit_t2(signal, assumptions=assumptions, **options)
     typical = float(np.nanmedian(blind.t2_ms[lean & (blind.status == FITTED)]))
     assumptions = _measure_fat(echoes, times, sigma, water, fat, shown, blind, lean, assumptions, dixon.echo_time_ms)
-    maps, t2 = blind, blind.t2_ms
+    t2 = blind.t2_ms
     for _ in range(2):  # how much the Dixon images overstate fat depends on the water's T2
         t2 = np.where(np.isfinite(t2), t2, typical)
         share = undo_relaxation(shown, dixon.echo_time_ms, water_t2_ms=t2, fat_t2_ms=FAT_TSE_T2_MS)

@@ -278,8 +278,7 @@ def fat_bias(times, assumptions=None, *, t2_ms=35.0, b1=0.9):
     parts = [water_train(t2, times, replace(assumptions, t1_ms=t1), b1=b1)
              for t2, t1 in ((t2_ms, assumptions.t1_ms), (assumptions.fat_t2_ms, assumptions.fat_t1_ms))]
     both = 0.9 * parts[0] + 0.1 * assumptions.residual_fat * parts[1]
-    clean = replace(assumptions, profile=assumptions.profile)
-    return float(fit_epg(both[None], times, assumptions=clean)["t2_ms"][0] - t2_ms)
+    return float(fit_epg(both[None], times, assumptions=assumptions)["t2_ms"][0] - t2_ms)
 
 
 def notes_on(times, assumptions, with_fat):

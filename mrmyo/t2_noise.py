@@ -144,7 +144,6 @@ def _slab(mask):
     return (slice(None),) * axis + (slice(start, start + thick),)
 
 
-
 def looks_synthesised(signal, maps) -> bool:
     """Whether the echoes were computed from a fit instead of acquired.
 

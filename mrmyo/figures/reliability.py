@@ -12,7 +12,7 @@ __all__ = ["model_changes", "reliability_maps"]
 
 # what is shown: title, label of the scale, its ends, colours
 PANELS = {
-    "residual": ("residual of the mono-exponential fit", "% of the signal at TE 0", (0, 6), "magma"),
+    "residual": ("residual of the fit", "% of the signal at TE 0", (0, 6), "magma"),
     "echo_ratio": ("second echo² / (first × third)", "1: one exponential", (0.8, 1.4), "RdBu_r"),
     "t2_std_ms": ("uncertainty of a voxel's T2", "SD (ms)", (0, 6), "magma"),
     "b1": ("B1", "share of nominal", (0.7, 1.1), "RdBu_r"),
