@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mrmyo.volume import GridError, Volume
+from mrmyo.volume import GridError, Volume, by_slice
 
 __all__ = ["FEMUR", "MUSCLES", "carry", "is_muscle", "label_table", "mirror"]
 
@@ -104,8 +104,9 @@ def carry(labels: Volume, like: Volume, *, transform=None, samples=(3, 3, 3)) ->
         Values of `label_table`, 3-D.
     like : Volume
         The grid to carry the labels to.
-    transform : array, (4, 4), optional
-        From RAS positions in mm in `like` to positions in `labels`; the identity when None.
+    transform : array, (4, 4) or (n_slices, 4, 4), optional
+        From RAS positions in mm in `like` to positions in `labels`, of every slice of `like` where there are several;
+        the identity when None.
     samples : tuple of int
         Points per voxel along i, j and k.
 
@@ -123,6 +124,8 @@ def carry(labels: Volume, like: Volume, *, transform=None, samples=(3, 3, 3)) ->
     """
     if labels.array.ndim != 3:
         raise GridError(f"Labels have 3 axes; found shape {labels.array.shape}. Pass the label map, not the image.")
+    if np.ndim(transform) == 3:
+        return by_slice(lambda grid, one: carry(labels, grid, transform=one, samples=samples), like, transform)
     values = np.union1d(labels.array, [0])
     position = np.searchsorted(values, labels.array).astype(np.uint8)
     muscle = is_muscle(values)

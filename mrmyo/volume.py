@@ -7,15 +7,15 @@ sees it), and every time is in milliseconds. DICOM's LPS exists only in :mod:`mr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
 
 __all__ = [
-    "GridError", "Volume", "axis_codes", "in_axis_order_of", "reformat", "resample", "resample_mean", "same_grid",
-    "to_canonical",
+    "GridError", "Volume", "axis_codes", "by_slice", "in_axis_order_of", "reformat", "resample", "resample_mean",
+    "same_grid", "to_canonical",
 ]
 
 
@@ -173,8 +173,9 @@ def resample_mean(volume: Volume, like: Volume, *, transform=None, samples=(2, 2
     Parameters
     ----------
     volume, like : Volume
-    transform : array, (4, 4), optional
-        From RAS positions in mm in `like` to positions in `volume`, as `mrmyo.align` gives it; the identity when None.
+    transform : array, (4, 4) or (n_slices, 4, 4), optional
+        From RAS positions in mm in `like` to positions in `volume`, as `mrmyo.align` gives it, of every slice of `like`
+        where there are several; the identity when None.
     samples : tuple of int
         Points per voxel along i, j and k; along the slice axis within the slice thickness, not the gap.
 
@@ -183,6 +184,8 @@ def resample_mean(volume: Volume, like: Volume, *, transform=None, samples=(2, 2
     Volume
         float32; NaN where any point of the voxel lies outside the field of view.
     """
+    if np.ndim(transform) == 3:
+        return by_slice(lambda grid, one: resample_mean(volume, grid, transform=one, samples=samples), like, transform)
     extent = np.ones(3)
     if thickness := like.meta.get("SliceThickness"):
         extent[like.slice_axis] = min(1.0, float(thickness) / like.spacing_mm[like.slice_axis])
@@ -195,6 +198,19 @@ def resample_mean(volume: Volume, like: Volume, *, transform=None, samples=(2, 2
         moved = Volume(like.array, to_volume @ like.affine @ shift, meta=like.meta)
         total += resample(volume, moved, fill=np.nan).array
     return Volume((total / np.prod(samples)).astype(np.float32), like.affine, meta=dict(volume.meta))
+
+
+def by_slice(sample: Callable[[Volume, np.ndarray], Volume], like: Volume, transforms) -> Volume:
+    """What `sample(grid, transform)` gives for every single slice of a grid and its own transform, put together."""
+    axis, parts = like.slice_axis, []
+    if len(transforms) != like.shape[axis]:
+        raise GridError(f"Found {len(transforms)} transforms for {like.shape[axis]} slices; give one per slice.")
+    for k, transform in enumerate(transforms):
+        step = np.eye(4)
+        step[axis, 3] = k
+        parts.append(sample(Volume(like.array.take([k], axis), like.affine @ step, like.echo_times_ms, like.meta),
+                            transform))
+    return parts[0].with_array(np.concatenate([part.array for part in parts], axis), affine=like.affine)
 
 
 def reformat(volume: Volume, *, plane: str = "axial", spacing_mm: float = 5.0) -> Volume:
