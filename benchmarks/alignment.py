@@ -65,7 +65,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out")
     options = parser.parse_args()
-    rows = pd.DataFrame(joblib.Parallel(options.jobs, verbose=5)(joblib.delayed(measure)(n) for n in range(options.pairs)))
+    jobs = (joblib.delayed(measure)(seed) for seed in range(options.pairs))
+    rows = pd.DataFrame(joblib.Parallel(options.jobs, verbose=5)(jobs))
     if options.out:
         rows.to_csv(options.out, index=False)
     print(rows[["true_mm", "true_deg", "left_mm", "left_deg", "apart_mm", "dice_headers", "dice_refined",
@@ -73,7 +74,8 @@ def main():
     near = (rows.left_mm < 0.5) & (rows.left_deg < 0.5)
     print(f"within 0.5 mm and 0.5°: {near.mean():.1%}; worse than the headers: {(rows.left_mm > rows.true_mm).sum()}; "
           f"reported against true: {(rows.reported_mm - rows.true_mm).abs().max():.2f} mm at most")
-    print(rows.groupby("group")[["t2_error_headers_ms", "t2_error_refined_ms"]].agg(["mean", "std", "min", "max"]).round(3))
+    by_group = rows.groupby("group")[["t2_error_headers_ms", "t2_error_refined_ms"]]
+    print(by_group.agg(["mean", "std", "min", "max"]).round(3))
 
 
 if __name__ == "__main__":

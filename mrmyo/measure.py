@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from mrmyo.labels import is_muscle, label_table
 from mrmyo.t2 import FITTED, T2Maps
 from mrmyo.volume import GridError, Volume, same_grid
 
-__all__ = ["dice", "dice_by_muscle", "quality_flags", "t2_by_muscle", "water_by_muscle"]
+__all__ = ["dice", "dice_by_muscle", "quality_flags", "restrict", "t2_by_muscle", "water_by_muscle"]
 
 WHOLE_MUSCLE = "whole muscle"
 
@@ -110,6 +111,46 @@ def _sd_of_mean(stds, shared):
     """The SD of the mean of n voxels, each noise shared among `shared` of them; all of a small region share one."""
     n = len(stds)
     return float(np.sqrt(np.mean(stds.astype(float) ** 2) * min(shared, n) / n)) if n else np.nan
+
+
+def restrict(labels: Volume, *, erode_mm: float = 0.0, fat_fraction=None, max_fat_fraction: float | None = None):
+    """The labels without muscle near other tissue, or without fatty muscle: narrower regions for T2.
+
+    Parameters
+    ----------
+    labels : Volume
+    erode_mm : float
+        Muscle voxels go whose centre lies within this distance, in the plane of the slice, of the centre of one that is
+        no muscle. Borders between muscles stay.
+    fat_fraction : array, optional
+        On the grid of `labels`.
+    max_fat_fraction : float, optional
+        Muscle voxels with more fat go, and those whose fat fraction is not known.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    ValueError
+        When the limit has no fat fraction, or one of another shape, to go by.
+    """
+    muscle = is_muscle(labels.array)
+    keep = muscle.copy()
+    if erode_mm > 0:
+        axis = labels.slice_axis
+        spacing = np.delete(labels.spacing_mm, axis)
+        for kept in np.moveaxis(keep, axis, 0):
+            if not kept.all():
+                kept[:] = ndimage.distance_transform_edt(kept, sampling=spacing) > erode_mm
+    if max_fat_fraction is not None:
+        if fat_fraction is None or np.shape(fat_fraction) != labels.shape:
+            found = "none" if fat_fraction is None else f"one of shape {np.shape(fat_fraction)}"
+            raise ValueError(f"A limit on the fat fraction needs a map of it, shaped {labels.shape}; found {found}.")
+        with np.errstate(invalid="ignore"):
+            keep &= np.asarray(fat_fraction) <= max_fat_fraction
+    return labels.with_array(np.where(muscle & ~keep, 0, labels.array).astype(labels.array.dtype))
 
 
 def dice(a, b) -> float:

@@ -37,7 +37,8 @@ class Alignment:
         ``n_slices_covered``; ``frame_of_reference``, 'same', 'different' or 'unknown'; ``refinement``, what became of
         it, in words; ``misalignment_mm``, the mean distance over muscle between where the headers put it and where the
         images show it, with ``rotation_deg`` and ``apart_mm`` (registration there against back), NaN where it was not
-        measured; ``slices``, the same for every slice (``slice``, ``right_mm``, ``anterior_mm``, ``superior_mm``,
+        measured; ``measured``, the rigid transform that was; ``similarity``, mutual information before and after, in
+        nats; ``slices``, the distance for every slice (``slice``, ``right_mm``, ``anterior_mm``, ``superior_mm``,
         ``distance_mm``, and what is left in plane: ``rest_mm``); ``flags``, in words.
     """
 
@@ -101,7 +102,7 @@ def align(labels: Volume, *, moving: Volume, fixed: Volume, refine: bool | str =
         )
     report = {"method": "DICOM orientation", "coverage": float(covered.mean()), "n_slices_covered": int(covered.sum()),
               "frame_of_reference": relation, "refinement": "not asked for", "misalignment_mm": np.nan,
-              "rotation_deg": np.nan, "apart_mm": np.nan, "slices": [], "flags": []}
+              "rotation_deg": np.nan, "apart_mm": np.nan, "measured": None, "slices": [], "flags": []}
     if transform is not None:
         transform, how = _checked(transform), "off"
         report |= {"method": "given transform", "rotation_deg": turn_deg(transform)}
@@ -128,7 +129,8 @@ def _refined(labels, moving, fixed, how, report):
     word = "applied" if applied else "measured, not applied" if how == "measure" else \
         f"not applied: below {LEAST_MM} mm it cannot be told from none"
     report |= {"refinement": word, "misalignment_mm": distance, "rotation_deg": turn_deg(motion.transform),
-               "apart_mm": motion.apart_mm, "similarity": [motion.before, motion.after], "slices": slices}
+               "apart_mm": motion.apart_mm, "measured": motion.transform.tolist(),
+               "similarity": [motion.before, motion.after], "slices": slices}
     if applied:
         report["method"] = "rigid refinement"
     if distance > MOVED_MM:

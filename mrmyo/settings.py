@@ -24,11 +24,14 @@ ROLES = (
 _CHOICES = {
     "structural_plane": ("any", "axial", "coronal", "sagittal"),
     "t2_source": ("auto", "echoes", "scanner_map"),
+    "alignment": ("off", "measure", "rigid", "slicewise"),  # as in the room registration, which a test compares
 }
 # what is no plain text: how to say it, and whether a value of a TOML file is one
 _KINDS = {
     "segment_on": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(part, str) for part in v)),
-    "t2_map_unit_ms": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    **dict.fromkeys(("t2_map_unit_ms", "erode_mm", "max_fat_fraction"), (
+        "a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool))),
+    "ignore_frame_of_reference": ("true or false", lambda v: isinstance(v, bool)),
     "roles": ("a series number or the whole SeriesDescription in quotes for each role, under [roles]",
               lambda v: isinstance(v, dict)),
 }
@@ -55,6 +58,12 @@ class Settings:
         See `mrmyo.fit_t2`.
     t2_map_unit_ms : float, optional
         How many ms one unit of the scanner's T2 map is (0.1 for tenths of a ms), where the images do not tell.
+    alignment : {"rigid", "slicewise", "measure", "off"}
+        How the mask goes to the T2 images; see `mrmyo.align`.
+    ignore_frame_of_reference : bool
+        Align series although their headers say that the patient left the scanner in between.
+    erode_mm, max_fat_fraction : float
+        Which muscle voxels do not count; see `mrmyo.measure.restrict`. 0 and None: all count.
     segmentation_model : str, optional
         Path of a model file; the shipped one when None.
     session : str
@@ -74,6 +83,10 @@ class Settings:
     t2_source: str = "auto"
     t2_model: str = "mono"
     t2_map_unit_ms: float | None = None
+    alignment: str = "rigid"
+    ignore_frame_of_reference: bool = False
+    erode_mm: float = 0.0
+    max_fat_fraction: float | None = None
     segmentation_model: str | None = None
     session: str = "01"
     roles: Mapping[str, int | str] | tuple[tuple[str, int | str], ...] = ()
@@ -97,6 +110,14 @@ class Settings:
             raise SettingsError(
                 f"Found t2_map_unit_ms = {unit}; expected how many ms one unit of the map is, above 0."
             )
+        if not isinstance(self.erode_mm, numbers.Real) or not 0 <= self.erode_mm <= 20:
+            raise SettingsError(f"Found erode_mm = {self.erode_mm!r}; expected the mm to take off, from 0 to 20.")
+        most = self.max_fat_fraction
+        if most is not None and (not isinstance(most, numbers.Real) or not 0 < most <= 1):
+            raise SettingsError(f"Found max_fat_fraction = {most!r}; expected a share above 0 and up to 1.")
+        if not isinstance(self.ignore_frame_of_reference, bool):
+            found = self.ignore_frame_of_reference
+            raise SettingsError(f"Found ignore_frame_of_reference = {found!r}; expected true or false.")
         for role, which in self.roles:
             if isinstance(which, bool) or not isinstance(which, int | str) or which == "":
                 kind = type(which).__name__
@@ -157,6 +178,8 @@ def _hint(word, known):
 def _toml(value):
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return _quote(value) if isinstance(value, str | Path) else repr(value)
 
 

@@ -20,8 +20,8 @@ from mrmyo.dicom import read_dicom
 from mrmyo.labels import is_muscle
 from mrmyo.nifti import NiftiError, read_nifti, write_nifti
 from mrmyo.provenance import digest, file_digest
-from mrmyo.registration import align
 from mrmyo.settings import Settings
+from mrmyo.study_alignment import ALIGNED, REGION, align_study, read_transform, write_region
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
 from mrmyo.study_masks import write_quality
 from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
@@ -90,9 +90,9 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     stages = Stages(out)
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
     mask, made_from, mask_name = _mask(stages, structural, read, labels, model, progress)
-    aligned = stages.run("align", [made_from, read, origin[chosen.t2]],
-                         ["mask.nii.gz", "labels_t2.nii.gz", "alignment.json"],
-                         lambda: _align(out, mask, structural, t2_volume()))
+    how = [settings.alignment, settings.ignore_frame_of_reference]
+    aligned = stages.run("align", [made_from, read, origin[chosen.t2], how], ALIGNED,
+                         lambda: align_study(out, mask, structural, t2_volume(), settings))
     from_echoes = chosen.t2_source == "echoes"
     option = settings.t2_model if from_echoes else settings.t2_map_unit_ms
     fitted = stages.run("fit", [chosen.t2_source, origin[chosen.t2], option],
@@ -111,13 +111,17 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
         reliable = _reliability(stages, t2_volume, [fitted, aligned, watered, b1])
     else:
         _drop(out, RELIABILITY_FILES)
+    if settings.max_fat_fraction is not None and (watered is None or read_water(out)[0] is None):
+        notes.append("no voxels were left out for their fat, for the fat fraction is not known")
+    region = stages.run("region", [aligned, fitted, watered, settings.erode_mm, settings.max_fat_fraction], REGION,
+                        lambda: write_region(out, settings))
     facts = {"subject": subject or out.name, "session": settings.session,
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
               "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
     options = with_numbers(settings, series)
-    stages.run("measure", [aligned, fitted, watered, reliable, facts, inputs, asdict(options)],
+    stages.run("measure", [aligned, fitted, watered, reliable, region, facts, inputs, asdict(options)],
                ["rows.csv", "study.json", "quality.html"], lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
 
@@ -157,11 +161,11 @@ def _water(stages, series, dixon, t2_volume, keys):
     images = [[file_digest(series.files(key)), int(row.series), key] for key, row in rows.iterrows()]
 
     def make():
-        transform = np.array(json.loads((out / "alignment.json").read_text())["transform"])
         b1 = read_nifti(out / B1_MAP) if (out / B1_MAP).exists() else None
         try:
             maps, facts = fit_water(t2_volume(), *(series.volume(key) for key in dixon.keys),
-                                    read_nifti(out / "labels_t2.nii.gz"), dixon=dixon, transform=transform, b1=b1)
+                                    read_nifti(out / "labels_t2.nii.gz"), dixon=dixon,
+                                    transform=read_transform(out), b1=b1)
         except SignalError as error:
             _drop(out, WATER_FILES)
             write_json({"notes": [f"no water T2: {error}"], "flags": []}, out / WATER_FACTS)
@@ -274,12 +278,4 @@ def _is_readable(path):
     except NiftiError:
         return False  # cut short: it is no one's work
     return True
-
-
-def _align(out, mask, structural, t2_volume):
-    alignment = align(mask, moving=structural, fixed=t2_volume)
-    write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
-    write_nifti(alignment.labels, out / "labels_t2.nii.gz")
-    write_json({**alignment.report, "transform": alignment.transform.tolist()}, out / "alignment.json")
-
 

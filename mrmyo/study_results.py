@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mrmyo.nifti import read_nifti
 from mrmyo.provenance import record
 from mrmyo.segmentation import flag_lines
 from mrmyo.settings import Settings, write_settings
+from mrmyo.study_alignment import COUNTED, read_steps
 from mrmyo.study_maps import load_maps
 from mrmyo.study_masks import NOTHING_TOLD
 from mrmyo.study_reliability import read_reliability
@@ -82,8 +82,8 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     Parameters
     ----------
     out_dir : path
-        With the maps, ``labels_t2.nii.gz``, ``structural.nii.gz``, ``mask.nii.gz``, ``alignment.json`` and, where the
-        mask is automatic, ``segmentation_quality.csv``.
+        With the maps, ``labels_measured.nii.gz``, ``t2_steps.csv``, ``structural.nii.gz``, ``mask.nii.gz``,
+        ``alignment.json`` and, where the mask is automatic, ``segmentation_quality.csv``.
     facts : mapping
         Of the study; the first columns of every row.
     settings : Settings
@@ -94,7 +94,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
     from mrmyo.figures.pages import write_quality_page
 
     out = Path(out_dir)
-    maps, labels = load_maps(out), read_nifti(out / "labels_t2.nii.gz")
+    maps, labels = load_maps(out), read_nifti(out / COUNTED)
     rows = t2_by_muscle(maps, labels)
     water, told = read_water(out)
     models, ratio = read_reliability(out)
@@ -102,12 +102,12 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
         rows = water_by_muscle(rows, water, labels)
     for position, (name, value) in enumerate(facts.items()):
         rows.insert(position, name, value)
-    alignment = json.loads((out / "alignment.json").read_text())
+    steps, alignment = read_steps(out)
     other_axes = tuple(axis for axis in range(3) if axis != labels.slice_axis)
     bare = int((~is_muscle(labels.array).any(axis=other_axes)).sum())
     inputs = dict(inputs)
     slices = _slices(out, facts)
-    flags = [*inputs.pop("flags"), *told.pop("flags")]
+    flags = [*inputs.pop("flags"), *alignment.pop("flags"), *told.pop("flags")]
     flags += quality_flags(rows, coverage=alignment["coverage"], n_bare_slices=bare)
     flags += (f"mask, {line}" for line in _lines(slices))
     study = {**facts, "flags": flags, "notes": [*inputs.pop("notes"), *maps.notes, *told.pop("notes")],
@@ -126,6 +126,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
         slices=slices,
         models=models,
         reliability=_reliability(maps, water, ratio, labels),
+        steps=steps,
     )
     write_json(study, out / "study.json")
     with replacing(out / "rows.csv") as partial:

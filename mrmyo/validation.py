@@ -15,7 +15,7 @@ from mrmyo.nifti import read_nifti, read_t2map
 __all__ = ["error_by_stage", "mask_effect", "mask_tolerances", "tolerances"]
 
 GOAL_WHOLE_MS, GOAL_MUSCLE_MS = 0.35, 0.7  # mean absolute effect of the automatic mask on T2
-STAGES = ("error_fit_ms", "error_alignment_ms", "error_mask_ms", "error_ms", "error_water_ms")
+STAGES = ("error_fit_ms", "error_headers_ms", "error_alignment_ms", "error_mask_ms", "error_ms", "error_water_ms")
 GOAL_MEAN_MS, GOAL_SD_MS = 0.3, 0.4
 
 
@@ -26,8 +26,9 @@ def error_by_stage(out_dir, truth_dir) -> dict:
     order, so that the parts add up to the whole error:
 
     - fit: the noisy fit against the noise-free one, both under the true mask on the T2 grid;
-    - alignment: the true mask of the structural image carried over by its headers, against the true mask on the T2 grid
-      (the patient moved in between, and the grids differ);
+    - alignment: the true mask of the structural image carried over as the study's was, against the true mask on the T2
+      grid (the patient moved in between, and the grids differ); ``error_headers_ms`` is the same by the headers alone,
+      and no part of the sum;
     - mask: the mask that was used against the true one, both carried over.
 
     Parameters
@@ -48,10 +49,9 @@ def error_by_stage(out_dir, truth_dir) -> dict:
     truth = json.loads((truth_dir / "truth.json").read_text())
     t2_ms, carried = read_t2map(out / "T2map.nii.gz"), read_nifti(out / "labels_t2.nii.gz")
     mask, true_mask = read_nifti(out / "mask.nii.gz"), read_nifti(truth_dir / "labels_in_phase.nii.gz")
-    means = [
-        _mean(t2_ms, labels)
-        for labels in (read_nifti(truth_dir / "labels_t2.nii.gz"), carry(true_mask, carried), carried)
-    ]
+    transform = np.array(json.loads((out / "alignment.json").read_text(encoding="utf-8"))["transform"])
+    regions = (read_nifti(truth_dir / "labels_t2.nii.gz"), carry(true_mask, carried, transform=transform), carried)
+    means = [_mean(t2_ms, labels) for labels in regions]
     overlap = dice_by_muscle(mask, true_mask)
     water_map = out / "water_T2map.nii.gz"
     water_ms = _mean(read_t2map(water_map), carried) if water_map.exists() else np.nan
@@ -60,6 +60,7 @@ def error_by_stage(out_dir, truth_dir) -> dict:
         "subject": truth["subject"], "group": truth["group"], "t2_apparent_ms": truth["t2_apparent_ms"],
         "t2_water_ms": truth["t2_water_ms"], "t2_measured_ms": means[2],
         "error_fit_ms": means[0] - truth["t2_apparent_ms"], "error_alignment_ms": means[1] - means[0],
+        "error_headers_ms": _mean(t2_ms, carry(true_mask, carried)) - means[0],
         "error_mask_ms": means[2] - means[1], "error_ms": means[2] - truth["t2_apparent_ms"],
         "water_measured_ms": water_ms, "error_water_ms": water_ms - truth["t2_water_ms"],
         "dice_whole": float(overlap.dice[whole].iloc[0]), "dice_muscles": float(overlap.dice[~whole].mean()),
@@ -70,7 +71,7 @@ def error_by_stage(out_dir, truth_dir) -> dict:
 def mask_effect(out_dir, truth_dir):
     """What the automatic mask does to T2: the same map under the automatic and under the true mask.
 
-    Both masks are those of the structural image, carried to the T2 grid by the headers, so that neither fit nor
+    Both masks are those of the structural image, carried to the T2 grid by one transform, so that neither fit nor
     alignment has a part in the difference.
 
     Parameters
@@ -86,7 +87,8 @@ def mask_effect(out_dir, truth_dir):
     out, truth_dir = Path(out_dir), Path(truth_dir)
     truth = json.loads((truth_dir / "truth.json").read_text())
     carried, true_mask = read_nifti(out / "labels_t2.nii.gz"), read_nifti(truth_dir / "labels_in_phase.nii.gz")
-    rows = evaluate(carried, carry(true_mask, carried), t2=read_t2map(out / "T2map.nii.gz"))
+    transform = np.array(json.loads((out / "alignment.json").read_text(encoding="utf-8"))["transform"])
+    rows = evaluate(carried, carry(true_mask, carried, transform=transform), t2=read_t2map(out / "T2map.nii.gz"))
     return rows.assign(subject=truth["subject"], group=truth["group"])[["subject", "group", *rows.columns]]
 
 

@@ -25,6 +25,7 @@ def subjects(tmp_path):
         out, known = tmp_path / f"out{i}", tmp_path / f"truth{i}"
         write_nifti(Volume(found, AFFINE), out / "labels_t2.nii.gz")
         write_t2map(Volume(t2, AFFINE), out / "T2map.nii.gz")
+        (out / "alignment.json").write_text(json.dumps({"transform": np.eye(4).tolist()}))
         write_nifti(Volume(truth, AFFINE), known / "labels_in_phase.nii.gz")
         (known / "truth.json").write_text(json.dumps({"subject": f"SYN-{i}", "group": "HC"}))
         folders.append((out, known))

@@ -6,6 +6,7 @@ are in radiological display: the patient's left is on the right of the picture, 
 
 from __future__ import annotations
 
+from mrmyo.figures.alignment import border_pair, misalignment
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
@@ -21,6 +22,7 @@ __all__ = [
     "COLUMN_WIDTH_IN",
     "FigureError",
     "bland_altman",
+    "border_pair",
     "browse",
     "by_muscle",
     "compare_masks",
@@ -32,6 +34,7 @@ __all__ = [
     "label_colours",
     "level_map",
     "mask_pair",
+    "misalignment",
     "model_changes",
     "montage",
     "muscle_strip",

@@ -89,7 +89,7 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
 
 def write_quality_page(
     path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume, slices=None,
-    models=None, reliability=None,
+    models=None, reliability=None, steps=None,
 ) -> Path:
     """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
 
@@ -112,6 +112,8 @@ def write_quality_page(
         T2 by model, of `mrmyo.t2_compare.compare_models`.
     reliability : mapping of Volume, optional
         For `mrmyo.figures.reliability_maps`.
+    steps : pandas.DataFrame, optional
+        T2 by the steps of alignment and region, of `mrmyo.study_alignment.read_steps`.
     """
     body = ["<h2>Flags</h2>", "<ul>" + "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) + "</ul>" if flags
             else "<p>None.</p>"]
@@ -135,10 +137,37 @@ def write_quality_page(
     body += _slice_section(slices, structural, mask)
     body += ["<h2>T2 map</h2>", figure_html(
         _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
+    body += _alignment_section(facts.get("alignment"), steps)
     body += _reliability_section(models, reliability)
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
     synthetic = structural.meta.get("Manufacturer") == SYNTHETIC_MANUFACTURER
     return write_page(path, title=f"{facts['subject']}: thigh muscle T2", body="\n".join(body), synthetic=synthetic)
+
+
+def _alignment_section(report, steps):
+    """Where the mask came to lie on the T2 images, and what each step to it does to T2."""
+    if steps is None:
+        return []
+    import matplotlib.pyplot as plt
+
+    from mrmyo.figures.alignment import misalignment
+
+    told = f"{report['method']}; refinement: {report['refinement']}."
+    if report["slices"]:
+        told += (f" By the images, the muscle lies {report['misalignment_mm']:.1f} mm from where the headers put it, "
+                 f"turned by {report['rotation_deg']:.1f}°; registration there and back differ by "
+                 f"{report['apart_mm']:.1f} mm.")
+    shown = steps.rename(columns={"change_ms": "change (ms)"}).assign(
+        counts=steps.counts.map({True: "yes", False: "no"}))
+    parts = ["<h2>Alignment to the T2 images</h2>", f"<p>{html.escape(told)}</p>",
+             "<p>T2 of all muscle by each step; changes of the alignment against the headers alone, those of a "
+             "narrower region against the aligned mask. “No” is tried for this table only.</p>", table_html(shown)]
+    if report["slices"]:
+        figure, ax = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
+        misalignment(report, ax=ax)
+        parts.append(figure_html(figure, caption="How far the muscle of every T2 slice lies from where the headers put "
+                                 "it; dots: what single slices are off in plane beyond that, where it was measured."))
+    return parts
 
 
 def _reliability_section(models, maps):
