@@ -16,6 +16,7 @@ _HOME = {
     "T2Maps": "t2",
     "align": "registration",
     "evaluate": "evaluation",
+    "export_study": "study_export",
     "fit_t2": "t2",
     "label_table": "labels",
     "load_cohort": "cohort",
@@ -27,6 +28,7 @@ _HOME = {
     "simulate_study": "simulation",
     "t2_by_muscle": "measure",
     "workspace": "settings",
+    "write_dicom_seg": "dicom_objects",
     "write_nifti": "nifti",
 }
 _ROOMS = ("figures", "paper", "stats")  # public as they are: mrmyo.stats.roc(…)

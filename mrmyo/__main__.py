@@ -51,6 +51,11 @@ def _parser():
     check.add_argument("--settings", type=Path, help="a settings file in TOML")
     check.add_argument("--picture", type=Path, help="a PNG of where the series lie and their middle slices")
 
+    export = add("export", _export, "write the masks, maps and measurements of a measured study as DICOM")
+    export.add_argument("result", type=Path, help="the folder that `mrmyo run` filled")
+    export.add_argument("study", type=Path, help="the DICOM it was filled from")
+    export.add_argument("out", type=Path, help="receives the files, which name the patient as the study does")
+
     run = add("run", _run, "measure one study: a folder of DICOM in; masks, maps, rows and a page out")
     run.add_argument("folder", type=Path)
     run.add_argument("out", type=Path)
@@ -162,6 +167,14 @@ def _run(arguments):
     for flag in json.loads((arguments.out / "study.json").read_text(encoding="utf-8"))["flags"]:
         print(f"Flag: {flag}", file=sys.stderr)
     print(f"\nEverything is in {arguments.out}; look at {arguments.out / 'quality.html'}. Research use only.")
+
+
+def _export(arguments):
+    from mrmyo import export_study
+
+    written = export_study(arguments.result, arguments.study, arguments.out)
+    print(f"{', '.join(path.name for path in written)} are in {arguments.out}; they name the patient as the study does. "
+          "Research use only.")
 
 
 def _cohort(arguments):

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "settings": "files",
     "progress": "",
     "provenance": "settings",
-    "dicom": "volume labels",
+    "dicom": "files volume labels",
     "nifti": "volume labels",
     "epg": "",
     "t2": "volume epg",
