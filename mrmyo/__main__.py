@@ -173,8 +173,8 @@ def _export(arguments):
     from mrmyo import export_study
 
     written = export_study(arguments.result, arguments.study, arguments.out)
-    print(f"{', '.join(path.name for path in written)} are in {arguments.out}; they name the patient as the study does. "
-          "Research use only.")
+    print(f"{', '.join(path.name for path in written)} are in {arguments.out}; they name the patient as the study "
+          "does. Research use only.")
 
 
 def _cohort(arguments):

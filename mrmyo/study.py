@@ -25,7 +25,7 @@ from mrmyo.study_alignment import ALIGNED, REGION, align_study, read_transform, 
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
 from mrmyo.study_masks import write_quality
 from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
-from mrmyo.study_results import SLICE_QUALITY, read_rows, with_numbers, write_results
+from mrmyo.study_results import RESULTS, SLICE_QUALITY, read_rows, with_numbers, write_results
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, read_water, write_water
@@ -49,8 +49,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     folder : path
         DICOM files of one study, in any subfolders.
     out_dir : path
-        Receives masks and maps as NIfTI, ``rows.csv``, ``study.json`` and ``quality.html``. Run again, it redoes only
-        the stages whose inputs changed.
+        Receives masks and maps as NIfTI, ``rows.csv``, ``study.json``, ``report.pdf`` and ``report.html`` (for
+        a clinician) and ``quality.html``. Run again, it redoes only the stages whose inputs changed.
     labels : Volume or path, optional
         A reviewed mask on the grid of the structural image, in place of the automatic one. It is kept in `out_dir` and
         counts in later runs too, until another is given or ``labels="automatic"`` sets it aside.
@@ -122,7 +122,7 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
               "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
     options = with_numbers(settings, series)
     stages.run("measure", [aligned, fitted, watered, reliable, region, facts, inputs, asdict(options)],
-               ["rows.csv", "study.json", "quality.html"], lambda: write_results(out, facts, options, inputs))
+               RESULTS, lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
 
 

@@ -61,7 +61,7 @@ def export_study(out_dir, study, folder) -> list[Path]:
     if (out / "water_T2map.nii.gz").exists():
         water_t2 = read_t2map(out / "water_T2map.nii.gz")
         written.append(write_dicom_map(water_t2, study, water, quantity="water_t2", series=t2))
-    with suppress(DicomError):  # of reformatted slices: those of the T2 images were found, so the study is the right one
+    with suppress(DicomError):  # drawn on reformatted slices: the T2 images were found, so the study is the right one
         mask = read_nifti(out / "mask.nii.gz")
         written.append(write_dicom_seg(mask, study, structural, series=drawn_on, reviewer=reviewer))
     written.append(write_dicom_sr(read_rows(out), regions, study, measurements, like=counted, series=t2))

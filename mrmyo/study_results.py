@@ -21,8 +21,9 @@ from mrmyo.study_reliability import read_reliability
 from mrmyo.study_stages import write_json
 from mrmyo.study_water import read_water
 
-__all__ = ["SLICE_QUALITY", "read_rows", "with_numbers", "write_results"]
+__all__ = ["RESULTS", "SLICE_QUALITY", "read_rows", "with_numbers", "write_results"]
 
+RESULTS = ["rows.csv", "study.json", "report.html", "report.pdf", "quality.html"]
 SLICE_QUALITY = "segmentation_quality.csv"
 
 
@@ -92,6 +93,7 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
         What went in, for ``study.json``; its ``notes`` and ``flags`` are told on their own.
     """
     from mrmyo.figures.pages import write_quality_page
+    from mrmyo.figures.patient import write_patient_html, write_patient_pdf
 
     out = Path(out_dir)
     maps, labels = load_maps(out), read_nifti(out / COUNTED)
@@ -114,14 +116,13 @@ def write_results(out_dir, facts, settings: Settings, inputs) -> None:
              "alignment": alignment, "inputs": inputs,
              **({"water": told} if told else {}), "provenance": record()}
     write_settings(settings, out / "settings.toml")
+    shown = {"rows": rows, "flags": flags, "facts": study, "t2": maps.volume("t2_ms"), "labels": labels,
+             "structural": read_nifti(out / "structural.nii.gz")}
+    write_patient_html(out / "report.html", **shown)
+    write_patient_pdf(out / "report.pdf", **shown)
     write_quality_page(
         out / "quality.html",
-        rows=rows,
-        flags=flags,
-        facts=study,
-        t2=maps.volume("t2_ms"),
-        labels_t2=labels,
-        structural=read_nifti(out / "structural.nii.gz"),
+        **shown,
         mask=read_nifti(out / "mask.nii.gz"),
         slices=slices,
         models=models,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from mrmyo.labels import carry
 from mrmyo.registration import RegistrationError, align
-from mrmyo.volume import Volume, same_grid
+from mrmyo.registration_checks import LEAST_CONTRAST, border_contrast
+from mrmyo.volume import GridError, Volume, same_grid
 
 
 def image(shape, *, spacing=(2.0, 2.0, 6.0), centre=(0.0, 0.0, 0.0), frame="1.2.3", **meta) -> Volume:
@@ -107,3 +110,87 @@ def test_labels_of_another_grid_and_refinement_are_refused():
     with pytest.raises(RegistrationError, match="sideways"):
         align(mask(moving), moving=moving, fixed=fixed, refine="sideways")
     assert issubclass(RegistrationError, ValueError)
+
+
+def test_one_transform_carries_labels_and_fat_fraction():
+    """A block of muscle with a fat fraction of 0.6 in it, 3 mm to the patient's right of where the T2 images show it."""
+    moving, fixed = image((60, 40, 6), spacing=(1.0, 1.0, 6.0)), image((60, 40, 6), spacing=(1.0, 1.0, 6.0))
+    labels, fat = mask(moving, 0), moving.with_array(np.zeros(moving.shape, np.float32))
+    labels.array[20:30, 10:20, 2:4], fat.array[20:30, 10:20, 2:4] = 1, 0.6
+    shift = np.eye(4)
+    shift[0, 3] = 3.0  # from the T2 images to the structural one
+    for transform in (shift, np.linalg.inv(shift)):
+        found = align(labels, moving=moving, fixed=fixed, transform=transform)
+        carried = found.carry(fat, fixed)
+        np.testing.assert_array_equal(found.labels.array > 0, carried.array > 0.3)
+        assert found.labels.array.sum() == labels.array.sum() and found.report["method"] == "given transform"
+        # in this order of axes the index grows to the left
+        step = round(transform[0, 3])
+        np.testing.assert_array_equal(found.labels.array, np.roll(labels.array, step, axis=0))
+        np.testing.assert_allclose(found.inverse @ found.transform, np.eye(4), atol=1e-12)
+
+
+def test_slices_may_have_transforms_of_their_own():
+    moving = image((40, 30, 4), spacing=(1.0, 1.0, 6.0))
+    labels = mask(moving, 0)
+    labels.array[10:20, 10:20] = 1
+    transforms = np.tile(np.eye(4), (4, 1, 1))
+    transforms[2, 0, 3] = 5.0
+    carried = carry(labels, moving, transform=transforms).array
+    np.testing.assert_array_equal(carried[..., [0, 1, 3]], labels.array[..., [0, 1, 3]])
+    np.testing.assert_array_equal(carried[..., 2], np.roll(labels.array[..., 2], 5, axis=0))
+    back = carry(moving.with_array(carried), moving, transform=np.linalg.inv(transforms))
+    np.testing.assert_array_equal(back.array, labels.array)
+    with pytest.raises(GridError, match="3 transforms for 4 slices"):
+        carry(labels, moving, transform=transforms[:3])
+
+
+NO_MOTIONS = [np.eye(3), np.diag([2.0, 1, 1, 1]), np.diag([-1.0, 1, 1, 1]), np.full((4, 4), np.nan)]
+
+
+@pytest.mark.parametrize("transform", NO_MOTIONS, ids=["3 × 3", "stretched", "mirrored", "NaN"])
+def test_a_transform_that_is_no_motion_is_refused(transform):
+    moving = image((10, 10, 5))
+    with pytest.raises(RegistrationError, match="no rigid motion"):
+        align(mask(moving), moving=moving, fixed=moving, transform=transform)
+
+
+def test_images_without_contents_are_aligned_by_their_headers_and_say_so():
+    moving, fixed = image((30, 30, 5)), image((30, 30, 5, 3))
+    found = align(mask(moving), moving=moving, fixed=fixed)
+    assert found.report["method"] == "DICOM orientation" and (found.labels.array == 1).all()
+    assert "too little in the images" in found.report["refinement"]
+    assert any("could not be matched" in flag for flag in found.report["flags"])
+
+
+def disc(shape=(80, 60, 8), *, at=(0.0, 0.0), radius=40.0, **options) -> Volume:
+    """A bright cylinder."""
+    volume = image(shape, **options)
+    i, j, _ = np.indices(shape[:3])
+    x, y = volume.affine[0, 0] * i + volume.affine[0, 3] - at[0], volume.affine[1, 1] * j + volume.affine[1, 3] - at[1]
+    return volume.with_array(np.where(np.hypot(x, y) < radius, 100.0, 0.0).astype(np.float32))
+
+
+def test_a_series_that_is_cut_off_is_flagged():
+    whole, cut = disc(), disc((40, 60, 8), centre=(39.0, 0, 0))  # a field of view that ends at x = 0
+    labels = whole.with_array((whole.array > 0).astype(np.uint8))
+    found = align(labels, moving=whole, fixed=cut, refine=False)
+    assert [flag for flag in found.report["flags"] if re.match(r"4\d% of the muscle lies beside the T2 images", flag)]
+    labels = cut.with_array((cut.array > 0).astype(np.uint8))
+    found = align(labels, moving=cut, fixed=whole, refine=False)
+    assert [flag for flag in found.report["flags"] if re.match(r"4\d% of the body in the T2 images lies beside", flag)]
+    assert not align(whole.with_array((whole.array > 0).astype(np.uint8)), moving=whole, fixed=whole,
+                     refine=False).report["flags"]
+
+
+def test_the_border_of_a_mask_shows_in_its_own_image_alone():
+    """Two cylinders of muscle (40) in a body of fat (100); the mask of another patient lies 12 mm beside them."""
+    body, muscle = disc(radius=55.0), disc(radius=25.0)
+    noise = np.random.default_rng(0).normal(0, 5, body.shape)
+    picture = body.with_array((np.where(muscle.array > 0, 40, body.array) + noise * (body.array > 0)).astype(np.float32))
+    labels = body.with_array((muscle.array > 0).astype(np.uint8))
+    other = body.with_array((disc(radius=25.0, at=(20.0, 12.0)).array > 0).astype(np.uint8))
+    assert border_contrast(picture, labels) > 0.95
+    assert border_contrast(picture, other) < LEAST_CONTRAST
+    assert border_contrast(picture.with_array(200 - picture.array), labels) > 0.9  # muscle may be the brighter one
+    assert np.isnan(border_contrast(picture, labels.with_array(np.zeros_like(labels.array))))

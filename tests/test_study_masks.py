@@ -105,7 +105,7 @@ def test_the_page_shows_the_flagged_slices(images, tmp_path, upwards, monkeypatc
         *args, **options))
     path = write_quality_page(tmp_path / "quality.html", rows=rows_of_a_study(), flags=[], facts={"subject": "SYN"},
                               structural=image, mask=labels, t2=image.with_array(30 + 0 * image.array),
-                              labels_t2=labels, slices=quality)
+                              labels=labels, slices=quality)
     page = path.read_text()
     assert page.count("a reason to look") == 2 and "Slices to look at first" in page
     assert shown[-4 if len(shown) > 4 else 0:] and (1 if upwards else 0) in shown

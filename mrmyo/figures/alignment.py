@@ -48,6 +48,7 @@ def misalignment(report, *, ax=None, synthetic=False):
         ax.plot(number, rest, "o", color=COLOURS["purple"], markersize=4, label="left in plane")
     ax.axhline(0, color="#999999", linewidth=0.6)
     ax.set(xlabel="T2 slice", ylabel="mm")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, columnspacing=1.0,
               handletextpad=0.4, borderaxespad=0.1)
     return finish(ax, "", synthetic, pad=30)

@@ -88,7 +88,7 @@ def write_page(path, *, title: str, body: str, synthetic: bool = False) -> Path:
 
 
 def write_quality_page(
-    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels_t2: Volume, slices=None,
+    path, *, rows, flags, facts, structural: Volume, mask: Volume, t2: Volume, labels: Volume, slices=None,
     models=None, reliability=None, steps=None,
 ) -> Path:
     """The page of one study: mask on the structural image, T2 map, rows, flags, provenance.
@@ -104,7 +104,7 @@ def write_quality_page(
         ``subject``, ``mask``, ``alignment``, ``provenance`` and whatever else the page shall tell.
     structural, mask : Volume
         The image that the mask was drawn on, and the mask.
-    t2, labels_t2 : Volume
+    t2, labels : Volume
         T2 map in ms and the labels carried to it.
     slices : pandas.DataFrame, optional
         Of an automatic mask: what is known of every slice (``slice``, ``side``, ``expected_dice``, ``flag``, …).
@@ -136,7 +136,7 @@ def write_quality_page(
     ]
     body += _slice_section(slices, structural, mask)
     body += ["<h2>T2 map</h2>", figure_html(
-        _map_figure(t2, labels_t2, structural), caption="T2 in milliseconds within the carried mask.")]
+        _map_figure(t2, labels, structural), caption="T2 in milliseconds within the carried mask.")]
     body += _alignment_section(facts.get("alignment"), steps)
     body += _reliability_section(models, reliability)
     body += ["<h2>Provenance</h2>", f"<pre>{html.escape(_as_text(facts))}</pre>"]
