@@ -120,8 +120,8 @@ def _refined(labels, moving, fixed, how, report):
     motion = find_motion(moving, fixed)
     if motion.problem:
         report["refinement"] = f"not possible: {motion.problem}"
-        report["flags"].append(f"the images of the two series could not be matched ({motion.problem}): do both show this "
-                               "patient?")
+        report["flags"].append(f"the images of the two series could not be matched ({motion.problem}): do both show "
+                               "this patient?")
         return np.eye(4)
     slices = _slice_table(labels, fixed, motion.transform)
     weights = [row.pop("n") for row in slices]

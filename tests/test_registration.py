@@ -113,7 +113,7 @@ def test_labels_of_another_grid_and_refinement_are_refused():
 
 
 def test_one_transform_carries_labels_and_fat_fraction():
-    """A block of muscle with a fat fraction of 0.6 in it, 3 mm to the patient's right of where the T2 images show it."""
+    """A block of muscle with a fat fraction of 0.6 in it, 3 mm beside where the T2 images show it."""
     moving, fixed = image((60, 40, 6), spacing=(1.0, 1.0, 6.0)), image((60, 40, 6), spacing=(1.0, 1.0, 6.0))
     labels, fat = mask(moving, 0), moving.with_array(np.zeros(moving.shape, np.float32))
     labels.array[20:30, 10:20, 2:4], fat.array[20:30, 10:20, 2:4] = 1, 0.6
@@ -175,10 +175,10 @@ def test_a_series_that_is_cut_off_is_flagged():
     whole, cut = disc(), disc((40, 60, 8), centre=(39.0, 0, 0))  # a field of view that ends at x = 0
     labels = whole.with_array((whole.array > 0).astype(np.uint8))
     found = align(labels, moving=whole, fixed=cut, refine=False)
-    assert [flag for flag in found.report["flags"] if re.match(r"4\d% of the muscle lies beside the T2 images", flag)]
+    assert re.match(r"(49|5[0-4])% of the muscle lies beside the T2 images", found.report["flags"][0])
     labels = cut.with_array((cut.array > 0).astype(np.uint8))
     found = align(labels, moving=cut, fixed=whole, refine=False)
-    assert [flag for flag in found.report["flags"] if re.match(r"4\d% of the body in the T2 images lies beside", flag)]
+    assert re.match(r"(49|5[0-4])% of the body in the T2 images lies beside", found.report["flags"][0])
     assert not align(whole.with_array((whole.array > 0).astype(np.uint8)), moving=whole, fixed=whole,
                      refine=False).report["flags"]
 
@@ -187,10 +187,12 @@ def test_the_border_of_a_mask_shows_in_its_own_image_alone():
     """Two cylinders of muscle (40) in a body of fat (100); the mask of another patient lies 12 mm beside them."""
     body, muscle = disc(radius=55.0), disc(radius=25.0)
     noise = np.random.default_rng(0).normal(0, 5, body.shape)
-    picture = body.with_array((np.where(muscle.array > 0, 40, body.array) + noise * (body.array > 0)).astype(np.float32))
+    brightness = np.where(muscle.array > 0, 40, body.array) + noise * (body.array > 0)
+    picture = body.with_array(brightness.astype(np.float32))
     labels = body.with_array((muscle.array > 0).astype(np.uint8))
     other = body.with_array((disc(radius=25.0, at=(20.0, 12.0)).array > 0).astype(np.uint8))
     assert border_contrast(picture, labels) > 0.95
     assert border_contrast(picture, other) < LEAST_CONTRAST
-    assert border_contrast(picture.with_array(200 - picture.array), labels) > 0.9  # muscle may be the brighter one
+    bright = picture.with_array(np.float32(200) - picture.array)  # muscle may be the brighter one
+    assert border_contrast(bright, labels) > 0.9
     assert np.isnan(border_contrast(picture, labels.with_array(np.zeros_like(labels.array))))
