@@ -66,14 +66,14 @@ def source_images(folder, like: Volume, *, series=None) -> tuple[list, Volume]:
     for key in keys:
         grid = table.grid(key)
         if same_grid(in_axis_order_of(Volume(np.broadcast_to(0, like.shape), like.affine), grid), grid):
-            return _datasets(table, key), grid
+            return _datasets(table, key, float(f"{grid.spacing_mm[2]:.10g}")), grid
     named = "; ".join(f"series {row.series} ({row.role}), {' × '.join(map(str, row.shape))}"
                       for row in table[table.key.isin(keys)].itertuples())
     raise DicomError(f"No series of the study lies where the volume of {' × '.join(map(str, like.shape))} voxels does; "
                      f"found {named}. Give the folder of the study that it was made from.")
 
 
-def _datasets(table, key):
+def _datasets(table, key, step_mm):
     stack = table._source(table._row(key)).stack
     paths = [echoes[0]["path"] for echoes in stack]
     if any(echoes[0].get("tile") is not None for echoes in stack):
@@ -83,10 +83,12 @@ def _datasets(table, key):
         file, _ = open_binary(path)
         with file:
             found.append(pydicom.dcmread(file, stop_before_pixels=True))
-    for dataset in found:  # highdicom copies these; scanners and anonymisers leave them out
-        for keyword in _COPIED:
+    for dataset in found:
+        for keyword in _COPIED:  # highdicom copies these; scanners and anonymisers leave them out
             if keyword not in dataset:
                 setattr(dataset, keyword, "")
+        if "SpacingBetweenSlices" in dataset:  # by the positions: what the headers say is not always true
+            dataset.SpacingBetweenSlices = step_mm
     return found
 
 
@@ -295,10 +297,23 @@ def write_dicom_map(volume: Volume, source_folder, path, *, quantity: str = "t2"
             content_label="T2_MAP" if quantity != "fat_fraction" else "FAT_FRACTION",
             content_description=f"{label}, {RESEARCH}", **about(901, "map"),
         )
+        _in_order(found, grid)
         found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = PADDING
         found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_both_thighs()]
         save(found, path)
     return Path(path)
+
+
+def _in_order(found, grid):
+    """Put the frames of a map in the order of the grid's slices; some readers go by the order and not by the places."""
+    frames = list(found.PerFrameFunctionalGroupsSequence)
+    places = [np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float) for frame in frames]
+    order = np.argsort([place @ (_FLIP @ grid.affine)[:3, 2] for place in places])
+    pixels = np.frombuffer(found.FloatPixelData, "<f4").reshape(len(frames), -1)[order]
+    found.FloatPixelData = np.ascontiguousarray(pixels).tobytes()
+    found.PerFrameFunctionalGroupsSequence = [frames[place] for place in order]
+    for number, frame in enumerate(found.PerFrameFunctionalGroupsSequence, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = [number]
 
 
 def read_dicom_map(path) -> Volume:

@@ -66,7 +66,9 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
         if value not in numbers:
             raise DicomError(f"The segmentation has no segment of the {name}, which the rows measure; expected that of "
                              "the same study.")
-        segment = highdicom.sr.ReferencedSegment.from_segmentation(seg, segment_number=numbers[value])
+        segment = highdicom.sr.ReferencedSegment(
+            seg.SOPClassUID, seg.SOPInstanceUID, numbers[value],
+            source_series=highdicom.sr.SourceSeriesForSegmentation(images[0].SeriesInstanceUID))
         groups.append(_group(row, name, value, segment))
     import mrmyo
 
