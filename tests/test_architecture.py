@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "paper": "stats",
     "cohort": "paper stats",
     "figures": "files volume labels stats",
-    "lessons": "epg t2 figures",
+    "lessons": "volume labels epg t2 figures",
     "evaluation": "files volume labels nifti measure stats figures provenance progress",
     "study": "files volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration "
     "measure stats figures bids",

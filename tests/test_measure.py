@@ -149,3 +149,26 @@ def test_an_unremarkable_study_raises_no_flag_and_a_bad_one_several():
 def test_flags_read_the_rows_of_a_measurement():
     rows = t2_by_muscle(maps_of([30, 31, 32, 33]), labels_of([1, 2, 0, 51]))
     assert quality_flags(rows, coverage=1.0) == ["muscle was found on one side only"]
+
+
+def test_restrict_takes_the_border_and_the_fat_away():
+    from mrmyo.measure import restrict
+
+    array = np.zeros((12, 12, 3), np.uint8)
+    array[2:10, 2:10] = 1
+    array[5, 5, 1] = 51  # a femur is no muscle: muscle near it goes, the label stays
+    labels = Volume(array, np.diag([1.5, 2.5, 6.0, 1.0]))
+    found = restrict(labels, erode_mm=2.0).array
+    # neighbours at 1.5 mm go; those at 2.5 mm stay; nothing is lost through the slices
+    assert found[..., 0].astype(bool).sum(0).tolist() == [0, 0, 6, 6, 6, 6, 6, 6, 6, 6, 0, 0]
+    assert found[5, 5, 1] == 51 and (found[[4, 6], 5, 1] == 0).all() and (found[5, [4, 6], 1] == 1).all()
+    np.testing.assert_array_equal(restrict(labels).array, array)
+    fat = np.full(array.shape, 0.1)
+    fat[3, 3], fat[4, 3, 0] = 0.31, np.nan
+    lean = restrict(labels, fat_fraction=fat, max_fat_fraction=0.3).array
+    assert (lean[3, 3] == 0).all() and lean[4, 3, 0] == 0 and (lean > 0).sum() == (array > 0).sum() - 4
+    both = restrict(labels, erode_mm=2.0, fat_fraction=fat, max_fat_fraction=0.3).array
+    np.testing.assert_array_equal(both > 0, (found > 0) & (lean > 0))
+    for wrong in (None, fat[:5]):
+        with pytest.raises(ValueError, match="needs a map of it"):
+            restrict(labels, fat_fraction=wrong, max_fat_fraction=0.3)

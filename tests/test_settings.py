@@ -30,6 +30,7 @@ from mrmyo.settings import Settings, SettingsError, read_settings, workspace, wr
     Settings(segment_on=("water",), t2_model="epg", segmentation_model="models/a.safetensors", session="baseline"),
     Settings(structural_plane="coronal", t2_source="scanner_map", t2_map_unit_ms=0.1, segment_on=("t1w",)),
     Settings(roles={"multi_echo": 7, "in_phase": 't2_tse "Dixon"_in', "b1_map": -1}, t2_map_unit_ms=1),
+    Settings(alignment="slicewise", erode_mm=1.5, max_fat_fraction=0.3, ignore_frame_of_reference=True),
     Settings(segmentation_model='C:\\models\\"best"', session="erste Sitzung – Ödem\n\t\x7f\x01😀"),
 ])
 def test_settings_survive_a_file(settings, tmp_path):
@@ -204,3 +205,21 @@ def test_a_unit_that_is_no_number_is_refused(unit):
 def test_a_settings_file_of_a_windows_editor_is_read(tmp_path):
     (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbf" + b'session = "02"\r\n')
     assert read_settings(tmp_path / "run.toml") == Settings(session="02")
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), [
+    ("alignment", "sideways", "expected one of 'off', 'measure', 'rigid', 'slicewise'"),
+    ("erode_mm", -1.0, "from 0 to 20"), ("erode_mm", "2 mm", "from 0 to 20"),
+    ("max_fat_fraction", 0.0, "above 0 and up to 1"),
+    ("max_fat_fraction", 30, "above 0 and up to 1"), ("ignore_frame_of_reference", "yes", "true or false"),
+])
+def test_options_of_alignment_and_region_are_checked(option, value, expected):
+    with pytest.raises(SettingsError, match=f"Found {option} = .*{expected}"):
+        Settings(**{option: value})
+
+
+def test_settings_know_the_refinements_of_alignment():
+    from mrmyo.registration import REFINEMENTS
+    from mrmyo.settings import _CHOICES
+
+    assert _CHOICES["alignment"] == REFINEMENTS

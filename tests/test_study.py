@@ -43,8 +43,8 @@ def test_true_mask_gives_the_true_t2(synthetic_study, tmp_path):
     study, truth, _ = synthetic_study
     rows = process_study(study, tmp_path / "P1", labels=truth / "labels_in_phase.nii.gz", progress=False)
     expected = json.loads((truth / "truth.json").read_text())["t2_apparent_ms"]
-    # what is left is noise, and the patient's movement between the series
-    assert whole(rows) == pytest.approx(expected, abs=0.6)
+    # what is left is noise, and half a millimetre of the patient's movement between the series
+    assert whole(rows) == pytest.approx(expected, abs=0.3)
     assert set(rows.subject) == {"P1"}
     assert rows["mask"].str.startswith("reviewed").all()
     parts = error_by_stage(tmp_path / "P1", truth)

@@ -6,7 +6,7 @@ are in radiological display: the patient's left is on the right of the picture, 
 
 from __future__ import annotations
 
-from mrmyo.figures.alignment import border_pair, misalignment
+from mrmyo.figures.alignment import border_pair, four_steps, misalignment
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
@@ -28,6 +28,7 @@ __all__ = [
     "compare_masks",
     "echoes",
     "error_parts",
+    "four_steps",
     "gallery",
     "group_strip",
     "label_chart",

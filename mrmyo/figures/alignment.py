@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrmyo.figures.pictures import overlay
+from mrmyo.figures.pictures import overlay, t2_map
 from mrmyo.figures.style import COLOURS, FigureError, finish, new_axes
 from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume, same_grid, to_canonical
 
-__all__ = ["border_pair", "misalignment"]
+__all__ = ["border_pair", "four_steps", "misalignment"]
 
 AXES = (("right_mm", "to the right", "vermilion", "-"), ("anterior_mm", "forwards", "green", "--"),
         ("superior_mm", "upwards", "blue", ":"))
@@ -92,3 +92,47 @@ def border_pair(image: Volume, before: Volume, after: Volume, *, slice_index=Non
         handles.append(ax.plot([], [], color=colour, linestyle=line, label=name)[0])
     ax.legend(handles=handles, frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
     return ax
+
+
+def four_steps(structural: Volume, automatic: Volume, revised: Volume, echoes: Volume, before: Volume, after: Volume,
+               t2: Volume, *, level=0.5, synthetic=False):
+    """From the structural image to the region that is measured, at one height: segmentation, revision, alignment, T2.
+
+    Parameters
+    ----------
+    structural : Volume
+    automatic, revised : Volume
+        Two masks on it.
+    echoes : Volume
+        Of several echoes the first is shown.
+    before, after : Volume
+        The revised mask on their grid, by the headers alone and refined.
+    t2 : Volume
+        T2 in ms, on the same grid.
+    level : float
+        Which height, from 0 (the lowest T2 slice) to 1.
+    synthetic : bool
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib.pyplot as plt
+
+    lower = to_canonical(echoes.echo(0) if echoes.array.ndim == 4 else echoes)
+    k = round(level * (lower.shape[2] - 1))
+    middle = lower.affine @ [*(np.array(lower.shape[:2]) - 1) / 2, k, 1]
+    there = np.linalg.inv(to_canonical(structural).affine) @ middle
+    above = int(np.clip(round(there[2]), 0, to_canonical(structural).shape[2] - 1))
+    figure, axes = plt.subplots(1, 4, figsize=(12.5, 2.6), layout="constrained")
+    border_pair(structural, automatic, automatic, slice_index=above, ax=axes[0], title="a  segmentation",
+                names=("automatic", "automatic"))
+    axes[0].get_legend().remove()
+    border_pair(structural, automatic, revised, slice_index=above, ax=axes[1], title="b  revision",
+                names=("automatic", "revised"))
+    border_pair(echoes, before, after, slice_index=k, ax=axes[2], title="c  alignment")
+    shown = t2.with_array(np.where(is_muscle(after.array), t2.array, np.nan).astype(np.float32))
+    t2_map(shown, slice_index=k, ax=axes[3], title="d  the region that is measured")
+    if synthetic:
+        figure.suptitle("Synthetic data", fontsize=9)
+    return figure
