@@ -28,7 +28,7 @@ _HOME = {
     "simulate_study": "simulation",
     "t2_by_muscle": "measure",
     "workspace": "settings",
-    "write_dicom_seg": "dicom_objects",
+    "write_dicom_seg": "dicom_segmentation",
     "write_nifti": "nifti",
 }
 _ROOMS = ("figures", "paper", "stats")  # public as they are: mrmyo.stats.roc(…)

@@ -70,13 +70,13 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
             seg.SOPClassUID, seg.SOPInstanceUID, numbers[value],
             source_series=highdicom.sr.SourceSeriesForSegmentation(images[0].SeriesInstanceUID))
         groups.append(_group(row, name, value, segment))
-    import mrmyo
+    from mrmyo import __version__
 
     device = highdicom.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=highdicom.sr.DeviceObserverIdentifyingAttributes(
             uid=highdicom.UID(), name="mrmyo", manufacturer_name="mrmyo",
-            model_name=f"{mrmyo.__version__}, {RESEARCH}"))
+            model_name=f"{__version__}, {RESEARCH}"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
         report = highdicom.sr.MeasurementReport(

@@ -7,8 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from mrmyo.dicom_geometry import DicomError
-from mrmyo.dicom_objects import write_dicom_map, write_dicom_seg
+from mrmyo.dicom_maps import write_dicom_map
 from mrmyo.dicom_report import write_dicom_sr
+from mrmyo.dicom_segmentation import write_dicom_seg
 from mrmyo.nifti import read_nifti, read_t2map
 from mrmyo.study_alignment import COUNTED
 from mrmyo.study_results import read_rows

@@ -15,8 +15,10 @@ from dicom_samples import MESE, STUDY
 
 from mrmyo.dicom import DicomError, read_dicom
 from mrmyo.dicom_codes import FMA
-from mrmyo.dicom_objects import read_dicom_map, read_dicom_seg, source_images, write_dicom_map, write_dicom_seg
+from mrmyo.dicom_maps import read_dicom_map, write_dicom_map
+from mrmyo.dicom_objects import source_images
 from mrmyo.dicom_report import MEASURED, read_dicom_sr, write_dicom_sr
+from mrmyo.dicom_segmentation import read_dicom_seg, write_dicom_seg
 from mrmyo.dicom_writing import write_dicom_series
 from mrmyo.labels import MUSCLES, label_table
 from mrmyo.measure import t2_by_muscle

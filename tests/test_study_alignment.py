@@ -14,8 +14,9 @@ import pytest
 from mrmyo import export_study, process_study, read_nifti
 from mrmyo.__main__ import main
 from mrmyo.dicom import DicomError
-from mrmyo.dicom_objects import read_dicom_map, read_dicom_seg
+from mrmyo.dicom_maps import read_dicom_map
 from mrmyo.dicom_report import read_dicom_sr
+from mrmyo.dicom_segmentation import read_dicom_seg
 from mrmyo.figures.patient import patient_table
 from mrmyo.labels import carry, is_muscle
 from mrmyo.nifti import read_t2map, write_nifti
