@@ -38,8 +38,9 @@ class Alignment:
         it, in words; ``misalignment_mm``, the mean distance over muscle between where the headers put it and where the
         images show it, with ``rotation_deg`` and ``apart_mm`` (registration there against back), NaN where it was not
         measured; ``measured``, the rigid transform that was; ``similarity``, mutual information before and after, in
-        nats; ``slices``, the distance for every slice (``slice``, ``right_mm``, ``anterior_mm``, ``superior_mm``,
-        ``distance_mm``, and what is left in plane: ``rest_mm``); ``flags``, in words.
+        nats; ``slices``, for every slice where its muscle is seen, from where the headers put it (``slice``,
+        ``right_mm``, ``anterior_mm``, ``superior_mm``, ``distance_mm``), and what is left in plane, ``rest_mm``;
+        ``flags``, in words.
     """
 
     labels: Volume
@@ -160,7 +161,7 @@ def _slicewise(moving, fixed, transform, rigid, how, report):
 
 
 def _slice_table(labels, fixed, transform):
-    """For every slice of `fixed` the mean displacement of the muscle in it, by a rigid transform."""
+    """For every slice of `fixed` how far the muscle in it lies from where the headers put it, in the mean."""
     there = carry(labels, fixed, transform=transform, samples=(1, 1, 1))
     axis, rows = fixed.slice_axis, []
     muscle = is_muscle(there.array)
@@ -172,7 +173,7 @@ def _slice_table(labels, fixed, transform):
             places = middle[:, None].copy()
         places[axis] = k
         points = fixed.affine @ np.vstack([places, np.ones(places.shape[1])])
-        steps = ((transform - np.eye(4)) @ points)[:3]
+        steps = ((np.eye(4) - transform) @ points)[:3]  # from where the headers put it to where it is seen
         right, anterior, superior = steps.mean(axis=1)
         rows.append({"slice": k, "right_mm": right, "anterior_mm": anterior, "superior_mm": superior,
                      "distance_mm": np.linalg.norm(steps, axis=0).mean(), "rest_mm": np.nan, "n": n})

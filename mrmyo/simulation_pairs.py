@@ -51,13 +51,13 @@ def simulate_pair(seed: int, *, shift_mm=0.0, turn_deg=0.0, disease: float = 0.4
     ----------
     seed : int
     shift_mm, turn_deg : float or (3,) array
-        How far the patient moved before the echoes, in RAS mm, and turned about x, y and z through the isocentre; a
-        number gives the size, in a direction drawn at random.
+        Of `Pair.motion`, in RAS mm and about x, y and z through the isocentre: the echoes show the patient moved the
+        other way. A number gives the size, in a direction drawn at random.
     disease : float
         0 healthy to 1.
     sex : {"F", "M"}
     slices_mm : array, (n_slices, 3), optional
-        And by how much more during each slice of the echoes.
+        And as much more of it during each slice of the echoes.
     spacing_mm : tuple of float
         Of the anatomy.
 

@@ -9,8 +9,10 @@ from mrmyo.labels import is_muscle
 from mrmyo.measure import dice
 from mrmyo.registration import align
 from mrmyo.registration_rigid import find_motion, turn_deg
+from mrmyo.scanner import rigid
 from mrmyo.simulation_pairs import simulate_pair
 from mrmyo.t2 import fit_t2
+from mrmyo.volume import Volume, resample
 
 COARSE = (1.2, 1.2, 1.5)  # anatomies drawn fast; `benchmarks/alignment.py` takes finer ones, and many
 
@@ -56,6 +58,12 @@ def test_the_misalignment_of_every_slice_is_told(moved, refined):
         muscle[..., k] = moved.labels_t2.array[..., k]
         true = distance_mm(np.eye(4), moved.motion, moved.labels_t2.with_array(muscle))
         assert slices[k]["distance_mm"] == pytest.approx(true, abs=0.7)
+        # where the echoes show the muscle of this slice, from where it is in the Dixon images
+        index = np.array(np.nonzero(is_muscle(muscle)))
+        seen = moved.labels_t2.affine @ np.vstack([index, np.ones(index.shape[1])])
+        right, anterior, superior = (seen - moved.motion @ seen)[:3].mean(axis=1)
+        found = [slices[k][name] for name in ("right_mm", "anterior_mm", "superior_mm")]
+        assert found == pytest.approx([right, anterior, superior], abs=0.7) and abs(right) > 2
 
 
 def test_refined_labels_lie_on_the_true_ones_and_give_their_t2(moved, refined):
@@ -113,3 +121,21 @@ def test_images_of_another_patient_are_not_matched(moved):
     found = align(moved.labels, moving=moved.dixon["in_phase"], fixed=other.echoes)
     assert found.report["method"] == "DICOM orientation" and "not possible" in found.report["refinement"]
     assert any("do both show this patient" in flag for flag in found.report["flags"])
+
+
+@pytest.mark.realdata
+def test_real_legs_are_found_where_they_were_moved(real_data):
+    """One station of real legs (strong coil shading), resampled to the voxels of a T2 series 5 mm and 2.4° aside."""
+    import nibabel
+
+    image = nibabel.load(real_data / "leg_stacks" / "Join_5.nii.gz")
+    legs = Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
+    motion = rigid((3.0, -2.0, 2.5), (1.0, -1.0, 2.0))
+    affine = legs.affine @ np.diag([1.65 / 1.5, 2.75 / 1.5, 1.0, 1.0])
+    grid = Volume(np.zeros((290, 174, 31), np.float32), affine)
+    seen = resample(legs, Volume(grid.array, motion @ affine))
+    found = find_motion(legs, grid.with_array(seen.array))
+    middle = grid.with_array((seen.array > np.percentile(seen.array, 80)).astype(np.uint8))
+    assert not found.problem and distance_mm(np.eye(4), motion, middle) > 4
+    assert distance_mm(found.transform, motion, middle) < 0.5
+    assert turn_deg(found.transform @ np.linalg.inv(motion)) < 0.2
