@@ -48,7 +48,7 @@ def nudged(image: Volume, t2: Volume, labels: Volume, *, transform=None, right_m
     """
     here, there = (_moved(labels, t2, shift, transform) for shift in ((0, 0, 0), (right_mm, anterior_mm, superior_mm)))
     here_ms, there_ms = _mean(t2.array, here), _mean(t2.array, there)
-    title = f"T2 of all muscle: {here_ms:.1f} ms, moved {there_ms:.1f} ms ({there_ms - here_ms:+.1f})"
+    title = f"T2 {here_ms:.1f} ms, moved {there_ms:.1f} ms"
     index = t2.shape[t2.slice_axis] // 2 if slice_index is None else slice_index
     return border_pair(image, there, here, slice_index=index, ax=ax, title=title, synthetic=synthetic,
                        names=("moved", "in place"))

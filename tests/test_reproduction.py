@@ -111,6 +111,7 @@ def test_sliders_leave_their_picture_in_executed_notebooks(reproduced):
         for data in sliders_of(path):
             assert set(data) == {"text/plain", "image/png"}
     assert len(sliders_of(ws.notebooks / "02_segmentation.ipynb")) == 2
+    assert len(sliders_of(ws.notebooks / "04_align_to_t2.ipynb")) == 1
     assert len(sliders_of(ws.notebooks / "05_t2_fitting.ipynb")) == 1
 
 
