@@ -51,11 +51,41 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
         When a row has no segment.
     """
     import highdicom
-    from pydicom.sr.codedict import codes
 
     images, _ = source_images(source_folder, like, series=series)
-    seg = pydicom.dcmread(segmentation)
+    seg = pydicom.dcmread(segmentation, stop_before_pixels=True)
+    groups = _groups(rows, seg, images[0].SeriesInstanceUID)
+    identity = {key: value for key, value in about(902, "SR").items()
+                if key in ("series_instance_uid", "series_number", "sop_instance_uid", "instance_number", "manufacturer")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
+        report = highdicom.sr.MeasurementReport(
+            observation_context=highdicom.sr.ObservationContext(observer_device_context=_device()),
+            procedure_reported=concept("procedure"), imaging_measurements=groups, title=concept("report"))
+        found = highdicom.sr.Comprehensive3DSR(evidence=[*images, seg], content=report, is_complete=True, **identity)
+        found.SeriesDescription = f"mrmyo thigh T2, {RESEARCH}"
+        save(found, path)
+    return Path(path)
+
+
+def _device():
+    """Who observed: this program."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    from mrmyo import __version__
+
+    attributes = highdicom.sr.DeviceObserverIdentifyingAttributes(
+        uid=highdicom.UID(), name="mrmyo", manufacturer_name="mrmyo", model_name=f"{__version__}, {RESEARCH}")
+    return highdicom.sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=attributes)
+
+
+def _groups(rows, seg, series_uid):
+    """One group of measurements for each row; those of single muscles refer to their segments."""
+    import highdicom
+
     numbers = {label_of(item.SegmentLabel): item.SegmentNumber for item in seg.SegmentSequence}
+    source = highdicom.sr.SourceSeriesForSegmentation(series_uid)
     groups = []
     for row in rows.to_dict("records"):
         name = f"{row['side']} {row['muscle']}"
@@ -66,28 +96,10 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
         if value not in numbers:
             raise DicomError(f"The segmentation has no segment of the {name}, which the rows measure; expected that of "
                              "the same study.")
-        segment = highdicom.sr.ReferencedSegment(
-            seg.SOPClassUID, seg.SOPInstanceUID, numbers[value],
-            source_series=highdicom.sr.SourceSeriesForSegmentation(images[0].SeriesInstanceUID))
+        segment = highdicom.sr.ReferencedSegment(seg.SOPClassUID, seg.SOPInstanceUID, numbers[value],
+                                                 source_series=source)
         groups.append(_group(row, name, value, segment))
-    from mrmyo import __version__
-
-    device = highdicom.sr.ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=highdicom.sr.DeviceObserverIdentifyingAttributes(
-            uid=highdicom.UID(), name="mrmyo", manufacturer_name="mrmyo",
-            model_name=f"{__version__}, {RESEARCH}"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
-        report = highdicom.sr.MeasurementReport(
-            observation_context=highdicom.sr.ObservationContext(observer_device_context=device),
-            procedure_reported=concept("procedure"), imaging_measurements=groups, title=concept("report"))
-        options = {key: value for key, value in about(902, "SR").items()
-                   if key not in ("manufacturer_model_name", "software_versions", "device_serial_number")}
-        found = highdicom.sr.Comprehensive3DSR(evidence=[*images, seg], content=report, is_complete=True, **options)
-        found.SeriesDescription = f"mrmyo thigh T2, {RESEARCH}"
-        save(found, path)
-    return Path(path)
+    return groups
 
 
 def _group(row, name, value=None, segment=None):
