@@ -56,7 +56,7 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
     seg = pydicom.dcmread(segmentation, stop_before_pixels=True)
     groups = _groups(rows, seg, images[0].SeriesInstanceUID)
     identity = {key: value for key, value in about(902, "SR").items()
-                if key in ("series_instance_uid", "series_number", "sop_instance_uid", "instance_number", "manufacturer")}
+                if key not in ("manufacturer_model_name", "software_versions", "device_serial_number")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
         report = highdicom.sr.MeasurementReport(
