@@ -13,7 +13,7 @@ from mrmyo.labels import carry, is_muscle
 from mrmyo.measure import restrict
 from mrmyo.nifti import read_nifti, write_nifti
 from mrmyo.registration import align
-from mrmyo.registration_checks import LEAST_CONTRAST, border_contrast
+from mrmyo.registration_checks import LEAST_FIT, border_fit
 from mrmyo.settings import Settings
 from mrmyo.study_maps import load_maps
 from mrmyo.study_stages import write_json
@@ -44,14 +44,14 @@ def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, setti
     out = Path(out_dir)
     found = align(mask, moving=structural, fixed=echoes, refine=settings.alignment,
                   ignore_frame_of_reference=settings.ignore_frame_of_reference)
-    contrast = border_contrast(structural, mask)
+    fit = border_fit(structural, mask)
     flags = list(found.report["flags"])
-    if contrast < LEAST_CONTRAST:
-        flags.append(f"the border of the mask hardly shows in the image (contrast {contrast:.2f}, expected "
-                     f"{LEAST_CONTRAST} or more): is it a mask of this patient and this image?")
+    if fit < LEAST_FIT:
+        flags.append(f"the image has hardly any edges along the border of the mask ({fit:.2f}, expected {LEAST_FIT} or "
+                     "more): is it a mask of this patient and this image?")
     if found.report["frame_of_reference"] == "different":
         flags.append("the series have different frames of reference, which was to be ignored")
-    report = {**found.report, "border_contrast": contrast, "flags": flags}
+    report = {**found.report, "border_fit": fit, "flags": flags}
     write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
     write_nifti(found.labels, out / "labels_t2.nii.gz")
     write_json({**_plain(report), "transform": found.transform.tolist(), "inverse": found.inverse.tolist()},
