@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydicom.uid import ParametricMapStorage
 
 from mrmyo.dicom_codes import concept
 from mrmyo.dicom_geometry import DicomError
-from mrmyo.dicom_objects import FLIP, RESEARCH, about, code_item, save, source_images, volume_of
+from mrmyo.dicom_objects import FLIP, RESEARCH, about, code_item, composing, save, source_images, volume_of
 from mrmyo.volume import Volume, in_axis_order_of
 
 __all__ = ["PADDING", "read_dicom_map", "write_dicom_map"]
@@ -51,8 +50,7 @@ def write_dicom_map(volume: Volume, source_folder, path, *, quantity: str = "t2"
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label=label[:16], lut_explanation=told[:64], unit=concept(unit), value_range=(low, high), slope=1.0,
         intercept=0.0, quantity_definition=concept(quantity))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with composing():
         found = highdicom.pm.ParametricMap(
             source_images=images, pixel_array=np.where(finite, array, np.float32(PADDING)).transpose(2, 1, 0).copy(),
             contains_recognizable_visual_features=False, real_world_value_mappings=[mapping],

@@ -6,18 +6,23 @@ mrmyo writes does.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import generate_uid
 
 from mrmyo.dicom import read_dicom
 from mrmyo.dicom_geometry import DicomError
+from mrmyo.dicom_identity import quietly
 from mrmyo.dicom_sources import open_binary
 from mrmyo.files import replacing
 from mrmyo.volume import Volume, in_axis_order_of, same_grid
 
-__all__ = ["FLIP", "RESEARCH", "about", "code_item", "save", "source_images", "volume_of"]
+__all__ = ["FLIP", "RESEARCH", "about", "code_item", "composing", "save", "source_images", "volume_of"]
 
 RESEARCH = "research use only"
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
@@ -72,12 +77,47 @@ def _datasets(table, key, step_mm):
         with file:
             found.append(pydicom.dcmread(file, stop_before_pixels=True))
     for dataset in found:
-        for keyword in _COPIED:  # highdicom copies these; scanners and anonymisers leave them out
-            if keyword not in dataset:
-                setattr(dataset, keyword, "")
-        if "SpacingBetweenSlices" in dataset:  # by the positions: what the headers say is not always true
-            dataset.SpacingBetweenSlices = step_mm
+        _mend(dataset, step_mm)
     return found
+
+
+def _mend(dataset, step_mm):
+    """What highdicom asks of a header and scanners or anonymisers left out, or got wrong; the file stays as it is."""
+    for keyword in _COPIED:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    if not re.fullmatch(r"\d{3}[DWMY]", str(dataset.get("PatientAge", "000Y"))):
+        del dataset.PatientAge  # "0Y" and the like, which the standard does not know
+    if "SpacingBetweenSlices" in dataset:  # by the positions: what the headers say is not always true
+        dataset.SpacingBetweenSlices = step_mm
+    if "PerFrameFunctionalGroupsSequence" not in dataset and not dataset.get("SliceThickness"):
+        dataset.SliceThickness = step_mm
+    if not dataset.get("FrameOfReferenceUID"):  # the same for all that we make of this series
+        dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(dataset.SeriesInstanceUID), "frame of reference"])
+    with quietly():
+        dataset.decode()
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # whatever it was, of one set or several
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """While highdicom composes an object: no warnings, which quote values of the headers, and errors of ours.
+
+    Raises
+    ------
+    DicomError
+        When the headers lack what highdicom needs.
+    """
+    try:
+        with quietly():
+            yield
+    except DicomError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        lacking = getattr(error, "name", None)
+        told = f"they have no {lacking}" if lacking else "they are not as the standard has them"
+        raise DicomError(f"No DICOM object can be made from these images' headers: {told}. Use files as the scanner "
+                         "wrote them; anonymisers may take away too much.") from error
 
 
 def about(number: int, kind: str) -> dict:

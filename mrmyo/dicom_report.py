@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pydicom
 
 from mrmyo.dicom_codes import LATERALITY, code_of, concept, label_of
 from mrmyo.dicom_geometry import DicomError
-from mrmyo.dicom_objects import RESEARCH, about, save, source_images
+from mrmyo.dicom_objects import RESEARCH, about, composing, save, source_images
 from mrmyo.volume import Volume
 
 WHOLE = "whole muscle"  # as in mrmyo.measure
@@ -57,8 +56,7 @@ def write_dicom_sr(rows, segmentation, source_folder, path, *, like: Volume, ser
     groups = _groups(rows, seg, images[0].SeriesInstanceUID)
     identity = {key: value for key, value in about(902, "SR").items()
                 if key not in ("manufacturer_model_name", "software_versions", "device_serial_number")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
+    with composing():
         report = highdicom.sr.MeasurementReport(
             observation_context=highdicom.sr.ObservationContext(observer_device_context=_device()),
             procedure_reported=concept("procedure"), imaging_measurements=groups, title=concept("report"))

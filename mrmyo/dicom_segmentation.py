@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from mrmyo.dicom_codes import code_of, concept, label_of
 from mrmyo.dicom_geometry import DicomError
-from mrmyo.dicom_objects import RESEARCH, about, code_item, save, source_images, volume_of
+from mrmyo.dicom_objects import RESEARCH, about, code_item, composing, save, source_images, volume_of
 from mrmyo.labels import RIGHT_OFFSET, UNNAMED, is_muscle, label_table
 from mrmyo.volume import Volume, in_axis_order_of
 
@@ -52,8 +51,7 @@ def write_dicom_seg(labels: Volume, source_folder, path, *, series=None, reviewe
     numbers = np.zeros(256, np.uint8)
     numbers[values] = np.arange(1, len(values) + 1)
     frames = numbers[labels.array.astype(np.uint8)].transpose(2, 1, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, which quote values of the headers
+    with composing():
         seg = highdicom.seg.Segmentation(
             source_images=images, pixel_array=np.ascontiguousarray(frames),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
