@@ -143,7 +143,7 @@ def test_a_page_for_the_reader(processed):
     page = (processed[0] / "quality.html").read_text()
     assert "Research use only" in page
     assert "synthetic: no patient was measured" in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert not re.search(r'(src|href)="(?!data:)|url\(|<script', page)  # nothing is fetched
 
 
@@ -168,11 +168,11 @@ def test_a_kill_within_a_stage_leaves_it_undone(processed, synthetic_study, tmp_
     one_leg = mask.with_array(np.where(mask.array > 20, 0, mask.array).astype(np.uint8))
 
     def killed(*_):
-        study._align_as_it_was(*_)
+        study.align_as_it_was(*_)
         raise KeyboardInterrupt  # all outputs are written, the note is not
 
-    monkeypatch.setattr(study, "_align_as_it_was", study._align, raising=False)
-    monkeypatch.setattr(study, "_align", killed)
+    monkeypatch.setattr(study, "align_as_it_was", study.align_study, raising=False)
+    monkeypatch.setattr(study, "align_study", killed)
     with pytest.raises(KeyboardInterrupt):
         process_study(synthetic_study[0], out, labels=one_leg, progress=False)
     monkeypatch.undo()

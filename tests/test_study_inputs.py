@@ -88,7 +88,7 @@ def test_a_site_without_echoes_measures_the_scanners_map(parts, expected, tmp_pa
 def test_water_and_fat_alone(parts, expected, tmp_path):
     folder = keep(parts, tmp_path / "study", "04_water", "05_fat", "10_multi_echo")
     rows = process_study(folder, tmp_path / "P1", labels=parts[2], progress=False)
-    assert whole(rows) == whole(expected)
+    assert whole(rows) == pytest.approx(whole(expected), abs=0.02)  # aligned by an image that is nearly the same
     inputs = json.loads((tmp_path / "P1" / "study.json").read_text())["inputs"]
     assert inputs["structural"] == "in_phase (water + fat)"
     assert inputs["series"] == {"multi_echo": 10, "water": 4, "fat": 5}
@@ -125,7 +125,7 @@ def test_six_stations_two_planes_two_t1w_and_then_a_repeat(parts, expected, tmp_
     add(parts, folder, coronal(in_phase, (4, 2.5, 4)), 31, ("ORIGINAL", "PRIMARY", "M"), **t1w)
     add(parts, folder, in_phase, 32, ("DERIVED", "SECONDARY", "MPR"), **t1w)
     rows = process_study(folder, tmp_path / "P1", labels=parts[2], progress=False)
-    assert whole(rows) == whole(expected)
+    assert whole(rows) == pytest.approx(whole(expected), abs=0.02)  # aligned by an image that is nearly the same
     inputs = json.loads((tmp_path / "P1" / "study.json").read_text())["inputs"]
     assert inputs["series"] == {"multi_echo": 10, "in_phase": 2}
 
@@ -175,7 +175,7 @@ def test_stated_roles_belong_to_the_key_of_a_stage(parts, own, tmp_path):
     plain, same, water = keys(), keys(roles={"in_phase": 2}), keys(parts[2], roles={"in_phase": 4})
     assert {name for name in plain if plain[name] != same[name]} == {"measure"}
     changed = {name for name in plain if plain[name] != water[name]}
-    assert changed == {"read", "align", "water", "reliability", "measure"}
+    assert changed == {"read", "align", "water", "reliability", "region", "measure"}
     assert read_settings(out / "settings.toml").roles == (("in_phase", 4),)
 
 
