@@ -12,7 +12,7 @@ from mrmyo.anatomy import draw_anatomy
 from mrmyo.labels import carry, is_muscle
 from mrmyo.volume import Volume
 
-__all__ = ["Pair", "simulate_pair"]
+__all__ = ["POINTS", "Pair", "simulate_pair"]
 
 # finer than the slices of the scan, and no divisor of their thickness: else the grid itself would move the images
 SPACING_MM, POINTS = (0.9, 0.9, 1.0), (2, 3, 4)
