@@ -64,7 +64,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--points", type=int, nargs=3, default=POINTS, help="of the anatomy that make a voxel; "
-                        "4 6 7 takes twice as long and takes away most of what the simulation itself is off by")
+                        "4 6 7 takes twice as long and takes a fifth off what is left")
     parser.add_argument("--out")
     options = parser.parse_args()
     jobs = (joblib.delayed(measure)(seed, tuple(options.points)) for seed in range(options.pairs))
