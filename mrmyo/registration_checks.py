@@ -58,11 +58,7 @@ def border_fit(image: Volume, labels: Volume) -> float:
 def cut_off(moving: Volume, fixed: Volume, transform) -> list[str]:
     """A flag where part of the body that `fixed` shows lies beside the field of view of `moving`."""
     fixed = single_channel(fixed)
-    index = _index(fixed, moving, np.array(np.nonzero(body_mask(fixed))), transform)
-    axis = moving.slice_axis
-    inside = (index > -0.5) & (index < np.array(moving.shape)[:, None] - 0.5)
-    in_slab = inside[axis]
-    beside = 1 - inside[:, in_slab].all(axis=0).mean() if in_slab.any() else 0.0
+    beside = _beside(fixed, body_mask(fixed), moving, transform)
     return [f"{beside:.0%} of the body in the T2 images lies beside the structural image's field of view: it may be "
             "cut off"] if beside > CUT_OFF else []
 
@@ -70,12 +66,17 @@ def cut_off(moving: Volume, fixed: Volume, transform) -> list[str]:
 def outside(labels: Volume, fixed: Volume, transform) -> list[str]:
     """A flag where part of the muscle of a mask lies beside the field of view of `fixed`."""
     middle = np.linalg.inv(transform[len(transform) // 2] if np.ndim(transform) == 3 else transform)
-    index = _index(labels, fixed, np.array(np.nonzero(is_muscle(labels.array))), middle)
-    inside = (index > -0.5) & (index < np.array(fixed.shape)[:, None] - 0.5)
-    in_slab = inside[fixed.slice_axis]
-    beside = 1 - inside[:, in_slab].all(axis=0).mean() if in_slab.any() else 0.0
+    beside = _beside(labels, is_muscle(labels.array), fixed, middle)
     return [f"{beside:.0%} of the muscle lies beside the T2 images' field of view: they may be cut off"] \
         if beside > CUT_OFF else []
+
+
+def _beside(volume, mask, other, transform):
+    """The share of a mask, of what lies between the first and the last slice of another volume, that is not in it."""
+    index = _index(volume, other, np.array(np.nonzero(mask)), transform)
+    inside = (index > -0.5) & (index < np.array(other.shape)[:, None] - 0.5)
+    in_slab = inside[other.slice_axis]
+    return 1 - inside[:, in_slab].all(axis=0).mean() if in_slab.any() else 0.0
 
 
 def _index(volume, other, places, transform):

@@ -13,7 +13,7 @@ from mrmyo.files import replacing
 from mrmyo.labels import is_muscle
 from mrmyo.volume import Volume, resample, to_canonical
 
-__all__ = ["figure_html", "table_html", "write_page", "write_quality_page"]
+__all__ = ["draw_levels", "figure_html", "table_html", "write_page", "write_quality_page"]
 
 SYNTHETIC_MANUFACTURER = "mrmyo synthetic scanner"  # as mrmyo.simulation signs what it makes
 COLUMNS = ("side", "muscle", "t2_ms", "t2_sd_ms", "t2_median_ms", "t2_noise_ms", "t2_mean_sd_ms", "n_voxels",
@@ -237,18 +237,35 @@ def _montage_figure(volume, labels):
     return montage(volume, labels, n=9, style="outline")[0].figure
 
 
-def _map_figure(t2, labels, structural):
-    """Three slices of the T2 map beside the structural image at the same place."""
-    import matplotlib.pyplot as plt
+def draw_levels(figure, structural: Volume, t2: Volume, labels: Volume) -> None:
+    """Draw the labels on the structural image, and T2 within them, at three levels from feet to head.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or SubFigure
+    structural : Volume
+    t2, labels : Volume
+        T2 in ms and the labels that count, on one grid.
+    """
     import numpy as np
 
     from mrmyo.figures.pictures import overlay
 
     shown = to_canonical(t2.with_array(np.where(is_muscle(labels.array), t2.array, np.nan).astype(np.float32)))
-    beneath = resample(structural, shown)
-    picks = np.linspace(0, shown.shape[2] - 1, 5).round().astype(int)[1:4]
-    figure, axes = plt.subplots(2, 3, figsize=(9.5, 4.4), layout="constrained")
-    for column, index in enumerate(picks):
-        overlay(beneath, to_canonical(labels), slice_index=int(index), ax=axes[0, column], style="outline")
-        t2_map(shown, slice_index=int(index), ax=axes[1, column], colour_bar=column == 2)
+    regions, beneath = to_canonical(labels), resample(structural, shown)
+    filled = np.flatnonzero((regions.array > 0).any((0, 1)))
+    picks = np.quantile(filled if filled.size else np.arange(shown.shape[2]), [0.15, 0.5, 0.85]).round().astype(int)
+    axes = figure.subplots(2, 4, width_ratios=[1, 1, 1, 0.04])
+    for column, (index, level) in enumerate(zip(picks, ("towards the knee", "middle", "towards the hip"), strict=True)):
+        overlay(beneath, regions, slice_index=int(index), ax=axes[0, column], style="outline", title=level)
+        t2_map(shown, slice_index=int(index), ax=axes[1, column], colour_bar=False, title="")
+    axes[0, 3].set_axis_off()
+    figure.colorbar(axes[1, 0].images[0], cax=axes[1, 3], label="T2 (ms)", extend="both")
+
+
+def _map_figure(t2, labels, structural):
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(9.5, 4.4), layout="constrained")
+    draw_levels(figure, structural, t2, labels)
     return figure

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.figures.pages import RESEARCH_ONLY, SYNTHETIC_MANUFACTURER, figure_html, table_html, write_page
-from mrmyo.figures.pictures import label_colours, overlay, t2_map
+from mrmyo.figures.pages import (
+    RESEARCH_ONLY,
+    SYNTHETIC_MANUFACTURER,
+    draw_levels,
+    figure_html,
+    table_html,
+    write_page,
+)
+from mrmyo.figures.pictures import label_colours
 from mrmyo.files import replacing
-from mrmyo.labels import is_muscle, label_table
-from mrmyo.volume import Volume, resample, to_canonical
+from mrmyo.labels import label_table
+from mrmyo.volume import Volume
 
 __all__ = ["patient_table", "write_patient_html", "write_patient_pdf"]
 
@@ -97,20 +104,6 @@ def _sources(facts):
             f"mrmyo {versions.get('mrmyo', '')}; inputs, settings and versions are in study.json beside this page."]
 
 
-def _pictures(figure, structural, t2, labels):
-    """Mask on the image it was drawn on, and T2 under it, at three levels from feet to head."""
-    shown = to_canonical(t2.with_array(np.where(is_muscle(labels.array), t2.array, np.nan).astype(np.float32)))
-    regions, beneath = to_canonical(labels), resample(structural, shown)
-    filled = np.flatnonzero((regions.array > 0).any((0, 1)))
-    picks = np.quantile(filled if filled.size else np.arange(shown.shape[2]), [0.15, 0.5, 0.85]).round().astype(int)
-    axes = figure.subplots(2, 4, width_ratios=[1, 1, 1, 0.04])
-    for column, (index, level) in enumerate(zip(picks, ("towards the knee", "middle", "towards the hip"), strict=True)):
-        overlay(beneath, regions, slice_index=int(index), ax=axes[0, column], style="outline", title=level)
-        t2_map(shown, slice_index=int(index), ax=axes[1, column], colour_bar=False, title="")
-    axes[0, 3].set_axis_off()
-    figure.colorbar(axes[1, 0].images[0], cax=axes[1, 3], label="T2 (ms)", extend="both")
-
-
 def write_patient_pdf(path, *, rows, flags, facts, structural: Volume, t2: Volume, labels: Volume) -> Path:
     """Write the page of one patient as PDF, A4.
 
@@ -139,7 +132,7 @@ def write_patient_pdf(path, *, rows, flags, facts, structural: Volume, t2: Volum
         figure = Figure(figsize=A4_IN)
         head, pictures, numbers = figure.subfigures(3, 1, height_ratios=[1.25, 3.5, 6.6])
         _draw_head(head, rows, facts, synthetic)
-        _pictures(pictures, structural, t2, labels)
+        draw_levels(pictures, structural, t2, labels)
         pictures.subplots_adjust(left=0.04, right=0.92, top=0.94, bottom=0.02, wspace=0.05, hspace=0.02)
         _draw_numbers(numbers, rows, flags, facts)
         with replacing(path) as partial:
@@ -204,7 +197,7 @@ def write_patient_html(path, *, rows, flags, facts, structural: Volume, t2: Volu
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(9.5, 4.2), layout="constrained")
-    _pictures(figure, structural, t2, labels)
+    draw_levels(figure, structural, t2, labels)
     caption = "The mask on the structural image, and T2 in milliseconds within it; patient's left on the right."
     listed = "".join(f"<li>{html.escape(flag)}</li>" for flag in flags) or "<li>none</li>"
     told = "".join(f"<li>{html.escape(line)}</li>" for line in _sources(facts))
