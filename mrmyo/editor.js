@@ -234,8 +234,8 @@ class Store {                    // images and masks by slice, and the queue of 
 // ------------------------------------------------------------------------------------------------- the picture
 
 class Picture {                  // a canvas that shows one slice with its labels, zoomed and moved
-  constructor(rows, columns, spacing, height) {
-    Object.assign(this, { rows, columns, sx: spacing[2], sy: spacing[1], height, zoom: 1, x0: 0, y0: 0, width: 100 });
+  constructor(rows, columns, spacing, height, box) {
+    Object.assign(this, { rows, columns, sx: spacing[2], sy: spacing[1], height, box, zoom: 1, x0: 0, y0: 0, width: 100 });
     this.canvas = element("canvas", { tabindex: "0" });
     this.beneath = new OffscreenCanvas(columns, rows);
     this.over = new OffscreenCanvas(columns, rows);
@@ -254,10 +254,12 @@ class Picture {                  // a canvas that shows one slice with its label
     if (fitted || this.isFitted === undefined) this.fit();
   }
 
-  fit() {
-    this.zoom = Math.min(this.width / (this.columns * this.sx), this.height / (this.rows * this.sy));
-    this.x0 = (this.width - this.columns * this.sx * this.zoom) / 2;
-    this.y0 = (this.height - this.rows * this.sy * this.zoom) / 2;
+  fit() {                        // what is labelled fills the canvas
+    const [top, bottom, left, right] = this.box;
+    const width = this.width - (this.reserved ?? 0);
+    this.zoom = Math.min(width / ((right - left) * this.sx), this.height / ((bottom - top) * this.sy));
+    this.x0 = width / 2 - (left + right) / 2 * this.sx * this.zoom;
+    this.y0 = this.height / 2 - (top + bottom) / 2 * this.sy * this.zoom;
     this.isFitted = true;
   }
 
@@ -406,14 +408,15 @@ class View {
     this.colours = new Map(Object.entries(facts.colours).map(([value, text]) => [Number(value), rgb(text)]));
     this.targets = new Map(facts.targets.map((one) => [one.key, one]));
     Object.assign(this, {
-      slice: facts.first, tool: "brush", label: "whole muscle left", radius: 4, opacity: 0.35, outline: true, smooth: true,
+      slice: facts.first, tool: "brush", label: "whole muscle", radius: 4, opacity: 0.35, outline: true, smooth: true,
       hidden: new Set(), cursor: [Math.floor(facts.shape[1] / 2), Math.floor(facts.shape[2] / 2)], pen: false, corners: [],
       window: { low: facts.window[0], high: facts.window[1] }, marked: null, stroke: null, waiting: new Map(), overlap: null,
       t2Slice: -1, t2Labels: true, pose: [0, 0, 0, 0], drawn: 0,
     });
-    this.image = new Picture(facts.shape[1], facts.shape[2], facts.spacing, facts.height);
+    this.image = new Picture(facts.shape[1], facts.shape[2], facts.spacing, facts.height, facts.box);
     if (facts.t2) {
-      this.map = new Picture(facts.t2.shape[1], facts.t2.shape[2], facts.t2.spacing, facts.height);
+      this.map = new Picture(facts.t2.shape[1], facts.t2.shape[2], facts.t2.spacing, facts.height, facts.t2.box);
+      this.map.reserved = 56;      // for the colour bar
       this.mapColours = Uint8Array.from(atob(facts.t2.colours), (c) => c.charCodeAt(0));
       this.shown = [...facts.t2.shown_ms];
     }
@@ -499,7 +502,7 @@ class View {
         style: "width: 80px", oninput: (e) => { this.opacity = Number(e.target.value); this.draw(); } }))),
       check("outline", "outlines", "o", (on) => { this.outline = on; this.draw(); }),
       check("smooth", "smooth", "interpolate between voxels", (on) => { this.smooth = on; this.draw(); }),
-      ...(this.map ? ["T2 from ", number("t2 low", this.shown[0], 5, "ms", (v) => this.setShown(0, v)), " to ",
+      ...(this.map ? [check("map", "T2 map", "beside the image", (on) => { this.mapStage.hidden = !on; this.resize(); }), "from ", number("t2 low", this.shown[0], 5, "ms", (v) => this.setShown(0, v)), " to ",
         number("t2 high", this.shown[1], 5, "ms", (v) => this.setShown(1, v)), " ms",
         press("T2 of the mask", "t: where the mask lies on the T2 map, and its mean T2", () => this.measure())] : []));
     this.strip = element("div", { class: "strip", role: "toolbar", "aria-label": "slices" });
@@ -525,6 +528,7 @@ class View {
       this.message, this.strip, bar3);
     this.root.focusStage = () => this.image.canvas.focus({ preventScroll: true });
     this.parts.outline.checked = this.parts.smooth.checked = true;
+    if (this.map) this.parts.map.checked = true;
     this.follow(this.image, false);
     this.root.addEventListener("keydown", (event) => this.key(event));
     el.append(this.root);
@@ -536,34 +540,38 @@ class View {
     const { facts } = this, rows = new Map();
     for (const one of facts.targets) {
       if (!rows.has(one.name)) rows.set(one.name, {});
-      rows.get(one.name)[one.side || "left"] = one;
+      rows.get(one.name)[one.side || "both"] = one;
     }
     this.swatches = new Map();
-    const table = element("table", { "aria-label": "labels" }, element("tr", {}, element("th", {}, "label"), element("th", {}, "right"), element("th", {}, "left"), element("th", { title: "shown" }, "👁")));
+    const table = element("table", { "aria-label": "labels" }, element("tr", {}, element("th", {}, "label"), element("th", {}, "right"), element("th", {}, "left"), element("th", {}, "both")));
     for (const [name, sides] of rows) {
       const value = Object.values(sides)[0].values;
-      const cells = ["right", "left"].map((side) => {
+      const cells = ["right", "left", "both"].map((side) => {
         const one = sides[side];
-        if (!one) return element("td");
-        const made = element("button", { type: "button", title: `${name} ${one.side}`, "aria-label": `${name} ${one.side}`, "aria-pressed": "false",
-          onclick: () => { this.setLabel(one.key); this.root.focusStage(); } }, side === "left" ? "L" : "R");
+        if (!one) return element("td");      // single muscles have no "both": there is a box to hide them
+        const made = element("button", { type: "button", title: `${name} ${side}`, "aria-label": `${name} ${side}`, "aria-pressed": "false",
+          onclick: () => { this.setLabel(one.key); this.root.focusStage(); } }, { left: "L", right: "R", both: "RL" }[side]);
         this.swatches.set(one.key, made);
         return element("td", {}, made);
       });
+      if (value.length === 1) cells.pop();
       const swatch = value.length === 1 ? element("span", { class: "swatch", style: `background: ${facts.colours[value[0]]}` }) : "";
-      const eye = value.length === 1 ? element("input", { type: "checkbox", checked: true, "aria-label": `show ${name}`, onchange: (event) => {
+      const eye = value.length === 1 ? element("input", { type: "checkbox", checked: true, "aria-label": `show ${name}`, title: `show ${name}`, onchange: (event) => {
         Object.values(sides).forEach((one) => this.hidden[event.target.checked ? "delete" : "add"](one.values[0]));
         this.refresh();
       } }) : "";
-      table.append(element("tr", {}, element("td", {}, swatch, ` ${name}`), ...cells, element("td", {}, eye)));
+      table.append(element("tr", {}, element("td", { class: "name", title: name }, swatch, ` ${name}`), ...cells, ...(eye ? [element("td", {}, eye)] : [])));
     }
     return this.paletteBox = element("div", { class: "palette", style: `height: ${facts.height}px` }, table);
   }
 
   resize() {
-    const room = this.body.clientWidth - this.paletteBox.offsetWidth - 6 - (this.map ? 6 : 0);
-    this.image.resize(this.map ? room * 0.55 : room);
-    this.map?.resize(room * 0.45);
+    const both = this.map && !this.mapStage.hidden, room = this.body.clientWidth - this.paletteBox.offsetWidth - (both ? 12 : 6);
+    const parts = both ? [[this.stage, this.image, room * 0.53], [this.mapStage, this.map, room * 0.47]] : [[this.stage, this.image, room]];
+    for (const [stage, picture, width] of parts) {
+      picture.resize(width);
+      stage.style.width = `${picture.width}px`;
+    }
     this.draw();
   }
 

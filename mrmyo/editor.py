@@ -30,10 +30,11 @@ __all__ = ["Editor", "review"]
 
 HERE = Path(__file__).parent
 T2_SHOWN_MS = (20.0, 80.0)
+MARGIN_MM = 22.0
 
 
 def review(volume: Volume, labels: Volume | None = None, journal=None, *, reviewer: str = "", t2=None, transform=None,
-           height: int = 520) -> Editor:
+           height: int = 430) -> Editor:
     """Look at a mask and correct it, inside the notebook. For research use only.
 
     Every stroke is on the disk before it counts; the page may be reloaded, the kernel may be killed: called again with
@@ -95,7 +96,7 @@ class Editor(anywidget.AnyWidget):
     _css = HERE / "editor.css"
     facts = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, session: Session, *, height: int = 520):
+    def __init__(self, session: Session, *, height: int = 430):
         self.session = session
         super().__init__(facts=_facts(session, height))
         self.on_msg(self._receive)
@@ -158,8 +159,7 @@ def _facts(session, height):
         "targets": [{"key": one.key, "name": one.name, "side": one.side, "values": list(one.values)}
                     for one in targets().values()],
         "colours": colours,
-        "first": int(np.argmax((session.review.screen > 0).sum(axis=(1, 2)))) if session.review.screen.any()
-        else shape[0] // 2,
+        "first": _middle(session.review.screen), "box": _box(session.review.screen, session.affine),
         "recovered": "" if session.journal.recovered is None else session.journal.recovered.name,
     }
     if session.t2 is not None:
@@ -167,9 +167,26 @@ def _facts(session, height):
 
         map_ = np.round(255 * colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
         facts["t2"] = {"shape": list(session.t2.screen.shape), "shown_ms": list(T2_SHOWN_MS),
+                       "box": _box(session.t2.start, session.t2.affine),
                        "spacing": np.linalg.norm(session.t2.affine[:3, :3], axis=0).tolist(),
                        "colours": base64.b64encode(map_.tobytes()).decode()}
     return facts
+
+
+def _middle(screen):
+    """The middle one of the slices that hold a label."""
+    labelled = np.flatnonzero(screen.any(axis=(1, 2)))
+    return int(labelled[labelled.size // 2]) if labelled.size else len(screen) // 2
+
+
+def _box(screen, affine):
+    """First and last row and column of what is labelled in any slice, with a margin: what is shown at first."""
+    box = []
+    for axis, step in ((1, affine[:3, 1]), (2, affine[:3, 2])):
+        here = np.flatnonzero(screen.any(axis=tuple({0, 1, 2} - {axis})))
+        margin, n = int(MARGIN_MM / np.linalg.norm(step)), screen.shape[axis]
+        box += [max(int(here[0]) - margin, 0), min(int(here[-1]) + margin + 1, n)] if here.size else [0, n]
+    return box
 
 
 def _window(image):
@@ -180,11 +197,11 @@ def _window(image):
 
 
 def _picture(session):
-    """A small PNG of the fullest slice with its labels."""
+    """A small PNG of a slice with its labels."""
     from PIL import Image
 
     screen = session.review.screen
-    index = _facts(session, 0)["first"]
+    index = _middle(screen)
     low, high = _window(session.image)
     grey = np.clip((session.image[index] - float(low)) / max(high - low, 1), 0, 1)
     colours = np.zeros((256, 3))

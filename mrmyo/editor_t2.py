@@ -69,7 +69,8 @@ class T2Side:
         places = np.array(np.nonzero(is_muscle(labels.array)))
         middle = places.mean(axis=1) if places.size else (np.array(labels.shape) - 1) / 2
         self.centre = (np.linalg.inv(self._middle) @ labels.affine @ np.append(middle, 1))[:3]
-        self._start = carry(labels, t2, transform=self.transform, samples=(1, 1, 1)).array
+        start = carry(labels, t2, transform=self.transform)
+        self._start, self.start = start.array, to_screen(start)
 
     def labels(self, labels: Volume, pose) -> Volume:
         """The mask on the T2 grid."""

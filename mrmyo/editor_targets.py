@@ -28,9 +28,10 @@ class Target:
     Attributes
     ----------
     key : str
-        A label value as text ("1"), a group and a side ("anterior left"), or `ANY`.
+        A label value as text ("1"), a group ("whole muscle") alone or with a side ("anterior left"), or `ANY`.
     name : str
     side : str
+        "left", "right", or empty for both.
     values : tuple of int
     """
 
@@ -57,10 +58,10 @@ def targets() -> dict[str, Target]:
     table = label_table()
     found = [Target(ANY, "any label", "", tuple(int(value) for value in table["value"]))]
     for group in GROUPS:
-        for side in SIDES:
-            here = table[(table.side == side) & table.is_muscle]
+        for side in ("", *SIDES):
+            here = table[table.is_muscle & ((table.side == side) | (not side))]
             here = here if group == GROUPS[0] else here[here.compartment == group]
-            found.append(Target(f"{group} {side}", group, side, tuple(int(value) for value in here["value"])))
+            found.append(Target(f"{group} {side}".strip(), group, side, tuple(int(value) for value in here["value"])))
     found += [Target(str(row.value), row.name_, row.side, (int(row.value),))
               for row in table.rename(columns={"name": "name_"}).itertuples()]
     return {one.key: one for one in found}
@@ -115,7 +116,7 @@ def name_voxels(screen, index: int, where, chosen: Target) -> np.ndarray:
         rows, columns = ndimage.distance_transform_edt(~chosen.within(nearest), return_distances=False,
                                                        return_indices=True)
         return nearest[rows[where], columns[where]]
-    if chosen.name == GROUPS[0]:
+    if chosen.name == GROUPS[0] and chosen.side:
         return np.full(int(where.sum()), {"left": 40, "right": 41}[chosen.side], np.uint8)
-    raise EditError(f"There is no muscle of the {chosen.key} compartment yet to take names from: draw one muscle of it "
-                    "first.")
+    raise EditError(f"There is nothing of '{chosen.key}' in any slice to take names from: choose one muscle (or whole "
+                    "muscle of one side) and draw that first.")
