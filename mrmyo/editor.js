@@ -543,7 +543,7 @@ class View {
       rows.get(one.name)[one.side || "both"] = one;
     }
     this.swatches = new Map();
-    const table = element("table", { "aria-label": "labels" }, element("tr", {}, element("th", {}, "label"), element("th", {}, "right"), element("th", {}, "left"), element("th", {}, "both")));
+    const table = element("table", { "aria-label": "labels" }, element("tr", {}, element("th", {}, "label"), element("th", {}, "right"), element("th", {}, "left"), element("th", { title: "of a single muscle: whether it is shown" }, "both")));
     for (const [name, sides] of rows) {
       const value = Object.values(sides)[0].values;
       const cells = ["right", "left", "both"].map((side) => {
@@ -712,6 +712,8 @@ class View {
       const [k, r, c] = this.onMap();
       if (k !== undefined) map.mark(context, r, c, "#d55e00");
       const high = map.height * 0.6, x = map.width - 44, y = map.height * 0.2;  // the colour bar
+      context.fillStyle = "rgba(0, 0, 0, 0.75)";
+      context.fillRect(x - 18, y - 24, 62, high + 40);
       for (let i = 0; i < high; i++) {
         const at = 3 * Math.round(255 * (1 - i / high));
         context.fillStyle = `rgb(${this.mapColours.slice(at, at + 3)})`;

@@ -217,8 +217,9 @@ class Journal:
 
     def _set_aside(self, torn, length):
         """Keep what a crash left of a line beside the journal, and cut it off."""
-        self.recovered = self.path.with_name(f"{self.path.name}.torn-{int(time.time())}-{secrets.token_hex(2)}")
-        self.recovered.write_bytes(torn)
+        if torn:
+            self.recovered = self.path.with_name(f"{self.path.name}.torn-{int(time.time())}-{secrets.token_hex(2)}")
+            self.recovered.write_bytes(torn)
         self._file.truncate(length)
         self._file.seek(length)
 
