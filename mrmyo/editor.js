@@ -531,6 +531,7 @@ class View {
     if (this.map) this.parts.map.checked = true;
     this.follow(this.image, false);
     this.root.addEventListener("keydown", (event) => this.key(event));
+    this.root.view = this;       // for the console, and for tests
     el.append(this.root);
     this.choose(this.tool);
     this.setLabel(this.label);

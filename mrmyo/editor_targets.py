@@ -104,12 +104,10 @@ def name_voxels(screen, index: int, where, chosen: Target) -> np.ndarray:
     Raises
     ------
     EditError
-        When a compartment has no voxel in any slice to take names from, or the target is any label.
+        When a group has no voxel in any slice to take names from.
     """
     if not chosen.is_group:
         return np.full(int(where.sum()), chosen.values[0], np.uint8)
-    if chosen.key == ANY:
-        raise EditError("Choose a label to add: 'any label' can only be taken away.")
     with_any = np.flatnonzero(chosen.within(screen).any(axis=(1, 2)))
     if with_any.size:
         nearest = screen[with_any[np.abs(with_any - index).argmin()]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from mrmyo.editor_targets import EditError, Target, name_voxels
+from mrmyo.editor_targets import ANY, EditError, Target, name_voxels
 from mrmyo.labels import mirror
 
 __all__ = ["copy_slice", "draw", "erase", "fill_holes", "grow", "interpolate", "relabel", "shrink", "swap_sides"]
@@ -120,6 +120,8 @@ def swap_sides(screen, slices) -> dict:
 
 
 def _added(screen, index, here, added, chosen):
+    if chosen.key == ANY:
+        raise EditError("Choose a label to add: 'any label' can only be taken away.")
     changed = here.copy()
     if added.any():
         changed[added] = name_voxels(screen, index, added, chosen)
@@ -140,4 +142,5 @@ def _depth(mask):
     if not mask.any():
         return np.full(mask.shape, -1e3)
     padded = np.pad(mask, 1)  # beyond the image is outside
-    return (ndimage.distance_transform_edt(padded)[1:-1, 1:-1] - ndimage.distance_transform_edt(~mask))
+    inside, outside = ndimage.distance_transform_edt(padded)[1:-1, 1:-1], ndimage.distance_transform_edt(~mask)
+    return np.where(mask, inside - 0.5, 0.5 - outside)  # the border lies between two voxels
