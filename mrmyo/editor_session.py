@@ -224,6 +224,9 @@ class Session:
             if message.get("erase", tool == "eraser"):
                 return tools.erase(screen, index, where, chosen), chosen.key
             return tools.draw(screen, index, where, chosen, **options), chosen.key
+        if tool == "interpolate":
+            first, last = self._index(message["first"]), self._index(message["last"])
+            return tools.interpolate(screen, first, last, chosen, **options), chosen.key
         slices = range(len(screen)) if message.get("everywhere") else [self._index(message["slice"])]
         if tool in ("grow", "shrink", "fill holes"):
             use = {"grow": tools.grow, "shrink": tools.shrink, "fill holes": tools.fill_holes}[tool]
@@ -234,9 +237,6 @@ class Session:
             return changed, chosen.key
         if tool == "copy":
             return tools.copy_slice(screen, self._index(message["source"]), slices[0], chosen, **options), chosen.key
-        if tool == "interpolate":
-            first, last = self._index(message["first"]), self._index(message["last"])
-            return tools.interpolate(screen, first, last, chosen, **options), chosen.key
         if tool == "relabel":
             into = target(message["into"])
             around = message.get("around")

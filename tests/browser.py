@@ -80,24 +80,28 @@ class Server:
         finally:
             client.stop_channels()
 
+    def kernel_processes(self) -> list[int]:
+        """Process numbers of its kernels."""
+        return processes("ipykernel", str(self.runtime))
+
     def stop(self) -> None:
         """End the server and its kernels."""
-        for process in kernel_processes(self.runtime):
+        for process in self.kernel_processes():
             os.kill(process, signal.SIGKILL)
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
 
 
-def kernel_processes(runtime) -> list[int]:
-    """Process numbers of the kernels whose connection files lie in a folder."""
+def processes(*words: str) -> list[int]:
+    """Numbers of the processes whose command lines hold all of these words."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().decode(errors="replace")
+            line = path.read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if "ipykernel" in words and str(runtime) in words:
+        if all(word in line for word in words):
             found.append(int(path.parent.name))
     return found
 

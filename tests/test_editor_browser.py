@@ -1,0 +1,420 @@
+"""The review widget as a reader uses it: a real JupyterLab in a real Chromium that can reach nothing but this machine.
+
+What was painted is worked out here from where the mouse went, and compared with the journal on the disk, the kernel's
+mask and the mask that the page shows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+import numpy as np
+import pytest
+from browser import ARGUMENTS, Server, open_notebook, open_page, processes, run_all, write_notebook
+from PIL import Image
+
+from mrmyo.figures import label_colours
+from mrmyo.journal import mask_version, replay
+from mrmyo.journal_screen import to_screen
+from mrmyo.nifti import read_nifti, write_nifti
+from mrmyo.volume import Volume
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+SHAPE, SPACING = (96, 72, 7), (1.25, 1.5, 6.0)
+SETUP = """import mrmyo
+image, labels, t2 = (mrmyo.read_nifti(f"{name}.nii.gz") for name in ("image", "labels", "t2"))
+editor = mrmyo.review(image, labels, "review.jsonl", reviewer="R1", t2=t2)
+editor"""
+ROWS, COLUMNS = np.indices((SHAPE[1], SHAPE[0]))
+
+
+def write_case(folder):
+    """A drawn pair of thighs, its labels, and a T2 map on another grid."""
+    x, y, _ = np.indices(SHAPE)
+    labels = np.zeros(SHAPE, np.uint8)
+    for centre, value, bone in ((24, 1, 51), (72, 21, 52)):  # stored as LPS: the patient's left is at the far end
+        away = np.hypot(x - centre, (y - 36) * 1.2)
+        labels[away < 20] = value + 20 * (value == 1) - 20 * (value == 21)
+        labels[(away < 20) & (y > 36)] += 8
+        labels[away < 4] = {51: 52, 52: 51}[bone]
+    rng = np.random.default_rng(1)
+    image = 200 + 300 * (labels > 0) - 150 * (labels > 50) + rng.normal(0, 20, SHAPE)
+    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+    affine[:3, 3] = 60, 54, -18
+    wide = np.diag([-2.0, -2.5, 6.0, 1.0])
+    wide[:3, 3] = 59, 53, -12
+    t2 = Volume(rng.normal(40, 5, (60, 44, 5)).astype(np.float32), wide)
+    write_nifti(Volume(image.astype(np.float32), affine), folder / "image.nii.gz")
+    write_nifti(Volume(labels, affine), folder / "labels.nii.gz")
+    write_nifti(t2, folder / "t2.nii.gz")
+
+
+class Desk:
+    """A notebook with a review, open in a browser."""
+
+    def __init__(self, server, page):
+        self.server, self.page = server, page
+        self.path = server.folder / "review.jsonl"
+        self.ready()
+
+    def ready(self):
+        """Wait until the page has all slices and everything is saved."""
+        self.page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
+        self.root = self.page.locator(".mrmyo-review").first
+
+    def data(self):
+        return self.root.evaluate("root => ({...root.dataset})")
+
+    def focus(self):
+        self.root.evaluate("root => root.focusStage()")
+
+    def key(self, *keys):
+        self.focus()
+        for one in keys:
+            self.page.keyboard.press(one)
+
+    def go(self, index):
+        """To a slice, with the picture fitted and no cross where a stroke will be."""
+        self.root.evaluate("(root, k) => { root.view.image.fit(); root.view.show(k); }", index)
+
+    def use(self, tool, label):
+        self.root.get_by_role("button", name=tool, exact=True).first.click()
+        self.root.evaluate("(root, key) => root.view.setLabel(key)", label)
+
+    def at(self, row, column):
+        """Where a voxel's centre lies on the page, in whole pixels, and which place that is in voxels."""
+        canvas = self.root.locator(".stage canvas").first
+        box, told = canvas.bounding_box(), canvas.evaluate("c => ({...c.dataset})")
+        x0, y0, dx, dy = (float(told[name]) for name in ("x0", "y0", "dx", "dy"))
+        x, y = round(box["x"] + x0 + (column + 0.5) * dx), round(box["y"] + y0 + (row + 0.5) * dy)
+        return x, y, (y - box["y"] - y0) / dy - 0.5, (x - box["x"] - x0) / dx - 0.5
+
+    def drag(self, *places):
+        """Press the mouse at the first place and let go at the last; gives the places in voxels."""
+        points = [self.at(*place) for place in places]
+        self.page.mouse.move(*points[0][:2])
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*point[:2], steps=5)
+        self.page.mouse.up()
+        return [np.array(point[2:]) for point in points]
+
+    def saved(self, revision):
+        """Wait for an entry of the journal; gives the mask, which disk, kernel and page agree on."""
+        self.page.wait_for_function("n => document.querySelector('.mrmyo-review').dataset.revision == n",
+                                    arg=str(revision))
+        self.page.wait_for_selector(".mrmyo-review[data-status=saved]")
+        review = replay(self.path)
+        assert review.revision == revision
+        assert self.server.ask("editor.session.review.version") == mask_version(review.labels.array)
+        shown = self.root.evaluate("root => [...root.view.store.masks].map(([k, mask]) => [k, Array.from(mask)])")
+        assert len(shown) == SHAPE[2]
+        for k, mask in shown:
+            np.testing.assert_array_equal(np.array(mask, np.uint8).reshape(ROWS.shape), review.screen[k])
+        return review.screen
+
+
+@pytest.fixture(scope="module")
+def browser(system_tool):
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=system_tool("chromium"), args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def desk(browser, tmp_path_factory):
+    folder, outside = tmp_path_factory.mktemp("lab"), []
+    write_case(folder)
+    write_notebook(folder / "review.ipynb", SETUP)
+    server = Server(folder)
+    try:
+        page = open_page(browser, outside)
+        page.set_default_timeout(30_000)
+        open_notebook(page, server, "review.ipynb")
+        yield Desk(server, page)
+        assert not outside, f"the page asked for {outside}"
+    finally:
+        server.stop()
+
+
+def before(desk):
+    review = replay(desk.path)
+    return review.screen.copy(), review.revision
+
+
+def capsule(ends, radius):
+    """Voxels whose centre lies within a radius (mm) of the line between two places (in voxels)."""
+    (r0, c0), (r1, c1) = (end * [SPACING[1], SPACING[0]] for end in ends)
+    y, x = ROWS * SPACING[1], COLUMNS * SPACING[0]
+    along = (r1 - r0) ** 2 + (c1 - c0) ** 2
+    share = np.clip(((y - r0) * (r1 - r0) + (x - c0) * (c1 - c0)) / max(along, 1e-12), 0, 1)
+    return np.hypot(y - r0 - share * (r1 - r0), x - c0 - share * (c1 - c0)) <= radius
+
+
+def test_a_painted_stroke_is_where_the_mouse_went(desk):
+    mask, revision = before(desk)
+    desk.go(3)
+    desk.use("brush", "12")
+    ends = desk.drag((20, 20), (34, 40))
+    after = desk.saved(revision + 1)
+    mask[3][capsule(ends, 4)] = 12
+    np.testing.assert_array_equal(after, mask)
+
+
+def test_the_screen_shows_the_label_there_and_nowhere_else(desk):
+    mask, _ = before(desk)
+    desk.go(3)
+    desk.page.mouse.move(5, 5)
+    desk.root.evaluate("root => { Object.assign(root.view, {opacity: 1, outline: false, cursor: [-99, -99]});"
+                       " root.view.draw(); }")
+    shot = np.array(Image.open(io.BytesIO(desk.root.locator(".stage").first.screenshot())).convert("RGB")).astype(int)
+    canvas = desk.root.locator(".stage canvas").first
+    told = canvas.evaluate("c => ({...c.dataset})")
+    x0, y0, dx, dy = (float(told[name]) for name in ("x0", "y0", "dx", "dy"))
+    colours = {value: np.round(255 * np.array(rgb)) for value, rgb in label_colours().items()}
+    checked = 0
+    for row in range(8, 60, 3):
+        for column in range(6, 90, 3):
+            x, y = round(x0 + (column + 0.5) * dx), round(y0 + (row + 0.5) * dy)
+            if not (30 < y < shot.shape[0] - 40 and 4 < x < shot.shape[1] - 4):
+                continue  # letters lie over the corners
+            pixel, value = shot[y, x], mask[3][row, column]
+            expected = colours[value] if value else np.repeat(pixel[:1], 3)  # grey, where there is no label
+            assert np.abs(pixel - expected).max() <= 2, (row, column, value, pixel)
+            checked += 1
+    assert checked > 200
+    desk.root.evaluate("root => { Object.assign(root.view, {opacity: 0.35, outline: true}); root.view.draw(); }")
+
+
+def test_erasing_takes_the_label_away(desk):
+    mask, revision = before(desk)
+    desk.go(2)
+    desk.use("eraser", "whole muscle")
+    ends = desk.drag((40, 66), (30, 80))
+    after = desk.saved(revision + 1)
+    where = capsule(ends, 4) & (mask[2] < 51)
+    assert (mask[2][where] > 0).any()
+    mask[2][where] = 0
+    np.testing.assert_array_equal(after, mask)
+
+
+def test_undo_and_redo_by_key(desk):
+    mask, revision = before(desk)
+    desk.go(1)
+    desk.use("brush", "5")
+    desk.drag((30, 30), (30, 44))
+    painted = desk.saved(revision + 1).copy()
+    assert (painted != mask).any()
+    desk.key("z")
+    np.testing.assert_array_equal(desk.saved(revision + 2), mask)
+    desk.key("y")
+    np.testing.assert_array_equal(desk.saved(revision + 3), painted)
+    desk.key("Control+z")
+    np.testing.assert_array_equal(desk.saved(revision + 4), mask)
+
+
+def test_a_polygon_takes_what_lies_within(desk):
+    mask, revision = before(desk)
+    desk.go(4)
+    desk.use("polygon", "11")
+    corners = []
+    for place in ((15, 15), (15, 40), (50, 40), (30, 25), (50, 15)):
+        corners += desk.drag(place)
+    desk.key("Enter")
+    after = desk.saved(revision + 1)
+    within = np.zeros(ROWS.shape, bool)
+    for row, column in np.ndindex(ROWS.shape):  # even-odd, by a ray to the left
+        crossings = 0
+        for (r0, c0), (r1, c1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            if (r0 <= row) != (r1 <= row) and c0 + (row - r0) / (r1 - r0) * (c1 - c0) <= column:
+                crossings += 1
+        within[row, column] = crossings % 2 == 1
+    mask[4][within] = 11
+    np.testing.assert_array_equal(after, mask)
+
+
+def test_filling_a_region_of_one_label(desk):
+    mask, revision = before(desk)
+    desk.go(5)
+    desk.use("fill", "3")
+    region = mask[5] == 2 if (mask[5] == 2).any() else mask[5] == mask[5][30, 70]
+    row, column = np.argwhere(region)[len(np.argwhere(region)) // 2]
+    desk.drag((row, column))
+    after = desk.saved(revision + 1)
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(mask[5] == mask[5][row, column])
+    mask[5][parts == parts[row, column]] = 3
+    np.testing.assert_array_equal(after, mask)
+
+
+def test_interpolation_between_painted_slices_and_the_keyboard_alone(desk):
+    """No pointer at all: slices, label, cross, drawing, marking and interpolation by keys."""
+    _, revision = before(desk)
+    desk.use("brush", "13")
+    desk.page.mouse.move(5, 5)
+    desk.key("Home", "PageUp")
+    desk.root.evaluate("root => { root.view.cursor = [10, 10]; }")
+    desk.key("Shift+ArrowRight", "ArrowDown", " ", "m")  # a disc at row 11, column 18
+    first = desk.saved(revision + 1).copy()
+    disc = capsule([np.array([11.0, 18.0])] * 2, 4)
+    np.testing.assert_array_equal(first[1] == 13, disc)
+    desk.key("PageUp", "PageUp", "ArrowRight", "ArrowRight", " ")
+    second = desk.saved(revision + 2).copy()
+    np.testing.assert_array_equal(second[3] == 13, capsule([np.array([11.0, 20.0])] * 2, 4))
+    desk.key("i")
+    after = desk.saved(revision + 3)
+    between = after[2] == 13
+    assert np.argwhere(between).mean(axis=0) == pytest.approx([11, 19], abs=0.3)
+    assert abs(between.sum() / disc.sum() - 1) < 0.25
+    np.testing.assert_array_equal(after[[0, 1, 3, 4, 5, 6]], second[[0, 1, 3, 4, 5, 6]])
+
+
+def test_the_pen_draws_while_the_cross_moves(desk):
+    mask, revision = before(desk)
+    desk.go(6)
+    desk.use("brush", "4")
+    desk.page.mouse.move(5, 5)
+    desk.root.evaluate("root => { root.view.cursor = [30, 30]; }")
+    desk.key("d", *["ArrowRight"] * 6, "d")
+    mask[6][capsule([np.array([30.0, 30.0]), np.array([30.0, 36.0])], 4)] = 4
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+
+
+def test_only_within_a_range_of_intensity(desk):
+    mask, revision = before(desk)
+    image = to_screen(read_nifti(desk.server.folder / "image.nii.gz"))[6]
+    desk.go(6)
+    desk.use("brush", "8")
+    desk.root.get_by_label("only within").check()
+    desk.root.get_by_title("lowest intensity").fill("300")
+    desk.root.get_by_title("highest intensity").fill("600")
+    ends = desk.drag((36, 60), (36, 76))
+    after = desk.saved(revision + 1)
+    mask[6][capsule(ends, 4) & (image >= 300) & (image <= 600)] = 8
+    np.testing.assert_array_equal(after, mask)
+    desk.root.get_by_label("only within").uncheck()
+
+
+def test_nudging_moves_the_mask_on_the_map_and_tells_how_it_lies(desk):
+    _, revision = before(desk)
+    desk.go(3)
+    desk.use("align", "12")
+    desk.key("ArrowRight", "ArrowRight", "Shift+ArrowUp", ",")
+    desk.page.wait_for_function("() => document.querySelector('.mrmyo-review').view.store.queue.length === 0")
+    last = int(desk.data()["revision"])
+    assert last > revision
+    desk.saved(last)
+    assert replay(desk.path).pose == (-1.0, 2.0, 0.0, 0.5)  # to the patient's left, forwards
+    desk.page.wait_for_function("n => { const text = document.querySelector('.mrmyo-review').dataset.overlap;"
+                                " return text && JSON.parse(text).revision == n; }", arg=last)
+    told = desk.root.evaluate("root => JSON.parse(root.dataset.overlap)")
+    for name, value in desk.server.ask(
+        "editor.session.t2.overlap(editor.session.t2.labels(editor.labels, editor.session.review.pose))"
+    ).items():
+        assert told[name] == value
+    assert told["dice_start"] < 1
+    while replay(desk.path).pose != (0.0, 0.0, 0.0, 0.0):
+        desk.key("z")
+        last += 1
+        desk.saved(last)
+
+
+def test_accepting_is_recorded_for_the_mask_as_it_is(desk):
+    _, revision = before(desk)
+    desk.go(2)
+    desk.root.get_by_label("comment").fill("looks right")
+    desk.key("Alt+1")
+    desk.saved(revision + 1)
+    desk.root.get_by_role("button", name="accept", exact=True).click()
+    desk.saved(revision + 2)
+    review = replay(desk.path)
+    assert review.decision["stands"] and review.decision["comment"] == "looks right"
+    assert review.decisions[2]["decision"] == "accepted" and desk.data()["decision"] == "accepted"
+    desk.use("brush", "9")
+    desk.drag((20, 20), (24, 24))
+    desk.saved(revision + 3)
+    assert not replay(desk.path).decision["stands"] and desk.data()["decision"] == "open"
+
+
+def test_a_second_view_and_a_reloaded_page_show_the_same(desk):
+    mask, revision = before(desk)
+    desk.go(3)
+    desk.use("brush", "6")
+    first = desk.drag((50, 10), (50, 30))
+    mask[3][capsule(first, 4)] = 6
+    desk.saved(revision + 1)
+    desk.page.keyboard.press("Escape")
+    desk.page.locator(".jp-Notebook .jp-InputArea-editor").first.click()
+    desk.page.keyboard.press("Control+s")
+    desk.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    size = (desk.server.folder / "review.ipynb").stat().st_size
+    assert size < 100_000, size
+    desk.page.reload()
+    desk.page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
+    desk.ready()
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+    desk.go(3)
+    desk.use("brush", "7")
+    second = desk.drag((60, 10), (60, 30))  # in the middle of the work
+    mask[3][capsule(second, 4)] = 7
+    np.testing.assert_array_equal(desk.saved(revision + 2), mask)
+
+
+def test_a_killed_kernel_blocks_acceptance_and_loses_no_acknowledged_stroke(desk):
+    mask, revision = before(desk)
+    desk.go(4)
+    desk.use("brush", "10")
+    ends = desk.drag((10, 60), (20, 60))
+    mask[4][capsule(ends, 4)] = 10
+    desk.saved(revision + 1)
+    (process,) = desk.server.kernel_processes()
+    os.kill(process, signal.SIGKILL)
+    desk.page.wait_for_timeout(300)
+    desk.drag((50, 60), (60, 60))  # nobody hears of this one
+    desk.page.wait_for_selector(".mrmyo-review[data-status=unsaved]", timeout=30_000)
+    assert "unsaved" in desk.root.locator(".status").inner_text()
+    assert desk.root.get_by_role("button", name="accept", exact=True).is_disabled()
+    desk.root.screenshot(path=os.environ.get("MRMYO_SHOTS", str(desk.server.folder)) + "/unsaved.png")
+    assert replay(desk.path).revision == revision + 1
+    desk.page.wait_for_timeout(4000)  # JupyterLab starts the kernel anew
+    dialog = desk.page.locator(".jp-Dialog button")
+    if dialog.count():
+        dialog.last.click()
+    run_all(desk.page)
+    desk.page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
+    desk.ready()
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+    desk.go(4)
+    desk.use("brush", "10")
+    ends = desk.drag((50, 60), (60, 60))
+    mask[4][capsule(ends, 4)] = 10
+    np.testing.assert_array_equal(desk.saved(revision + 2), mask)
+
+
+def test_a_killed_browser_loses_nothing_but_the_stroke_it_was_at(desk, browser, system_tool):
+    mask, revision = before(desk)
+    mark = f"--of-test-{os.getpid()}"
+    other = browser.browser_type.launch(executable_path=system_tool("chromium"), args=[*ARGUMENTS, mark])
+    page = open_page(other, [])
+    open_notebook(page, desk.server, "review.ipynb")
+    second = Desk(desk.server, page)
+    second.go(0)
+    second.use("brush", "3")
+    ends = second.drag((40, 20), (40, 30))
+    mask[0][capsule(ends, 4)] = 3
+    second.saved(revision + 1)
+    x, y, *_ = second.at(20, 20)
+    page.mouse.move(x, y)
+    page.mouse.down()  # a stroke that never ends
+    page.mouse.move(x + 30, y)
+    for process in processes(mark):
+        os.kill(process, signal.SIGKILL)
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)  # the other view has heard of the first stroke
+    open_notebook(desk.page, desk.server, "review.ipynb")  # where the notebook was not saved, its cell is run again
+    desk.ready()
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
