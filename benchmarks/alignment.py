@@ -64,8 +64,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--points", type=int, nargs=3, default=(4, 6, 7), help="of the anatomy that make a "
-                        f"voxel; {' '.join(map(str, POINTS))}, as in the cohort, takes half as long, and a fifth of what "
-                        "is then left is the simulation's own")
+                        f"voxel; {' '.join(map(str, POINTS))}, as in the cohort, takes half as long, and a fifth of "
+                        "what is then left is the simulation's own")
     parser.add_argument("--out")
     options = parser.parse_args()
     jobs = (joblib.delayed(measure)(seed, tuple(options.points)) for seed in range(options.pairs))

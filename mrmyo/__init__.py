@@ -24,6 +24,7 @@ _HOME = {
     "process_study": "study",
     "read_dicom": "dicom",
     "read_nifti": "nifti",
+    "reader_agreement": "editor_agreement",
     "review": "editor",
     "segment": "segmentation",
     "simulate_study": "simulation",

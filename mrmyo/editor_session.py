@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from mrmyo import editor_tools as tools
-from mrmyo.editor_t2 import LIMITS, T2Side
+from mrmyo.editor_t2 import LIMITS, T2Side, moved
 from mrmyo.editor_targets import EditError, target
 from mrmyo.journal import Journal, JournalError, check_belongs
 from mrmyo.journal_screen import changed_runs, screen_affine, to_screen
@@ -211,7 +211,10 @@ class Session:
             raise EditError("Found a move of the mask beyond 30 mm or 15°: check that both series are of this patient. "
                             "Nothing was changed.")
         old = list(self.review.pose)
-        return None if pose == old else {"pose": [old, pose], "runs": np.zeros((0, 5), np.int32)}
+        if pose == old:
+            return None
+        return {"pose": [old, pose], "transform": moved(self.t2.transform, pose, self.t2.centre).tolist(),
+                "runs": np.zeros((0, 5), np.int32)}
 
     def _use(self, tool, message, buffers):
         """The slices that a tool changes, and the label that the journal names."""

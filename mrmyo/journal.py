@@ -24,7 +24,10 @@ from mrmyo.journal_review import JournalError, Review, mask_version
 from mrmyo.journal_screen import pack, to_screen, unpack
 from mrmyo.volume import Volume, same_grid
 
-__all__ = ["FORMAT", "Journal", "JournalError", "Review", "check_belongs", "mask_version", "read_history", "replay"]
+__all__ = [
+    "FORMAT", "Journal", "JournalError", "Review", "check_belongs", "is_journal", "mask_version", "read_history",
+    "replay",
+]
 
 FORMAT = "mrmyo mask review 1"
 CHECK = ',"check":"'  # and 16 hexadecimal digits, a quotation mark and a brace end every line
@@ -117,6 +120,15 @@ def _replay(content, until=None):
     except (KeyError, TypeError, IndexError) as error:
         raise JournalError(f"Found an entry in the journal that this mrmyo does not understand ({error!r}).") from error
     return review, check, length
+
+
+def is_journal(path) -> bool:
+    """Whether a file begins as a journal does; not for what is no file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(20).startswith(b'{"seq":0,"format":')
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def read_history(path):

@@ -63,7 +63,7 @@ class Review:
     touched: list = field(default_factory=list)
     decisions: dict = field(default_factory=dict)
     reviewers: list = field(default_factory=list)
-    edits: dict = field(default_factory=dict)  # entry number: its runs and its poses, for undo
+    edits: dict = field(default_factory=dict)  # entry number: its runs, its poses and its transform
 
     @property
     def labels(self) -> Volume:
@@ -80,6 +80,12 @@ class Review:
         """The last decision on the study, with ``stands``: whether nothing was changed since."""
         last = self.decisions.get(None, {"decision": "open", "reviewer": "", "comment": "", "seq": 0})
         return {**last, "stands": last["seq"] > self.changed}
+
+    @property
+    def transform(self) -> list | None:
+        """The alignment with the mask as it was moved by hand, as `mrmyo.align` takes it; None where it was not."""
+        moves = [self.edits[seq][2] for seq in self.done if self.edits[seq][1]]
+        return moves[-1] if moves and any(self.pose) else None
 
     def apply(self, entry: dict) -> np.ndarray:
         """Take one entry in; gives the runs of voxels that it changed (`COLUMNS`), with their values before and after.
@@ -103,7 +109,7 @@ class Review:
             runs = unpack(entry["voxels"], np.int32, (-1, len(COLUMNS)))
             poses = [tuple(pose) for pose in entry.get("pose", ())]
             self._change(runs, poses, backwards=False)
-            self.edits[seq] = runs, poses
+            self.edits[seq] = runs, poses, entry.get("transform")
             self.done.append(seq)
             self.undone.clear()
             self.changed = seq
@@ -119,7 +125,7 @@ class Review:
         here, there = (self.done, self.undone) if tool == "undo" else (self.undone, self.done)
         if not here or here[-1] != of:
             raise JournalError(f"Found the entry {of} to {tool}; expected {here[-1] if here else 'none'}.")
-        runs, poses = self.edits[of]
+        runs, poses, _ = self.edits[of]
         self._change(runs, poses, backwards=tool == "undo")
         there.append(here.pop())
         return runs[:, [0, 1, 2, 4, 3]] if tool == "undo" else runs

@@ -75,7 +75,7 @@ def align(labels: Volume, *, moving: Volume, fixed: Volume, refine: bool | str =
         the images show (see `mrmyo.registration_rigid`), unless it is within 0.5 mm, which cannot be told from none, or
         not to be trusted. "slicewise": and by what is left of 0.5 mm or more in the plane of single slices. "measure":
         measured as for "slicewise", and not applied.
-    transform : array, (4, 4), optional
+    transform : array, (4, 4) or (n_slices, 4, 4), optional
         From positions in `fixed` to positions in `moving`, known from elsewhere (by hand); nothing is refined then.
     ignore_frame_of_reference : bool
         Align although the headers say that the patient was taken out of the scanner in between.
@@ -105,8 +105,9 @@ def align(labels: Volume, *, moving: Volume, fixed: Volume, refine: bool | str =
               "frame_of_reference": relation, "refinement": "not asked for", "misalignment_mm": np.nan,
               "rotation_deg": np.nan, "apart_mm": np.nan, "measured": None, "slices": [], "flags": []}
     if transform is not None:
-        transform, how = _checked(transform), "off"
-        report |= {"method": "given transform", "rotation_deg": turn_deg(transform)}
+        transform, how = _checked(transform, fixed), "off"
+        report |= {"method": "given transform",
+                   "rotation_deg": turn_deg(transform if transform.ndim == 2 else transform[len(transform) // 2])}
     else:
         transform = np.eye(4)
     if how != "off":
@@ -201,12 +202,14 @@ def _frames(moving, fixed, ignore):
     return relation
 
 
-def _checked(transform):
+def _checked(transform, fixed):
     matrix = np.asarray(transform, dtype=float)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(
-            matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-4) or np.linalg.det(matrix[:3, :3]) < 0:
+    turn = matrix[..., :3, :3]
+    if matrix.shape not in ((4, 4), (fixed.shape[fixed.slice_axis], 4, 4)) or not np.isfinite(matrix).all() or not (
+            np.allclose(turn @ np.swapaxes(turn, -1, -2), np.eye(3), atol=1e-4) and (np.linalg.det(turn) > 0).all()):
         raise RegistrationError(f"Found a transform of shape {matrix.shape} that is no rigid motion; expected a (4, 4) "
-                                "matrix of a rotation and a shift in mm, from positions in `fixed` to `moving`.")
+                                "matrix of a rotation and a shift in mm, from positions in `fixed` to `moving`, or one "
+                                "for each slice.")
     return matrix
 
 

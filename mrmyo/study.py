@@ -6,37 +6,28 @@ or a changed option reruns only what lies downstream.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from mrmyo.dicom import read_dicom
-from mrmyo.labels import is_muscle
-from mrmyo.nifti import NiftiError, read_nifti, write_nifti
+from mrmyo.nifti import read_nifti, write_nifti
 from mrmyo.provenance import digest, file_digest
 from mrmyo.settings import Settings
 from mrmyo.study_alignment import ALIGNED, REGION, align_study, read_transform, write_region
 from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_t2, write_maps
-from mrmyo.study_masks import write_quality
 from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
-from mrmyo.study_results import RESULTS, SLICE_QUALITY, read_rows, with_numbers, write_results
+from mrmyo.study_results import RESULTS, read_rows, with_numbers, write_results
+from mrmyo.study_review import choose_mask
 from mrmyo.study_series import StudyError, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, read_water, write_water
 from mrmyo.t2 import SignalError, fit_t2
-from mrmyo.volume import Volume, in_axis_order_of, same_grid
 
 __all__ = ["StudyError", "load_maps", "process_study"]
 
 STRUCTURAL = "structural.nii.gz"
-REVIEWED = "labels_reviewed.nii.gz"
-DRAWN_ON = "reviewed_on.json"  # which image the reviewed mask belongs to
 B1_MAP = "B1map.nii.gz"
 
 
@@ -51,9 +42,10 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     out_dir : path
         Receives masks and maps as NIfTI, ``rows.csv``, ``study.json``, ``report.pdf`` and ``report.html`` (for
         a clinician) and ``quality.html``. Run again, it redoes only the stages whose inputs changed.
-    labels : Volume or path, optional
-        A reviewed mask on the grid of the structural image, in place of the automatic one. It is kept in `out_dir` and
-        counts in later runs too, until another is given or ``labels="automatic"`` sets it aside.
+    labels : Volume, path or Editor, optional
+        A reviewed mask on the grid of the structural image, in place of the automatic one: voxels, a NIfTI file, or the
+        journal of a review (`mrmyo.review`), with which a move of the mask on the T2 map by hand counts too. It is kept
+        in `out_dir` and counts in later runs, until another is given or ``labels="automatic"`` sets it aside.
     subject : str, optional
         The key that the rows carry; the name of `out_dir` when None. Nothing of the DICOM identity is used.
     model : path, optional
@@ -64,7 +56,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     Returns
     -------
     pandas.DataFrame
-        One row per side and muscle (see `mrmyo.t2_by_muscle`) with subject, session, T2 model and mask version. Where
+        One row per side and muscle (see `mrmyo.t2_by_muscle`) with subject, session, T2 model, mask version, journal of
+        its review (and the entry that counted) and reviewers, empty where there were none. Where
         the study has Dixon images over the T2 stack, water T2 and fat fraction stand beside the T2 of the model (see
         `mrmyo.measure.water_by_muscle`); the paper's cutoff holds for the mono-exponential T2 alone.
 
@@ -89,10 +82,10 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     out.mkdir(parents=True, exist_ok=True)  # not before all is found: a study that is refused leaves no folder
     stages = Stages(out)
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
-    mask, made_from, mask_name = _mask(stages, structural, read, labels, model, progress)
-    how = [settings.alignment, settings.ignore_frame_of_reference]
-    aligned = stages.run("align", [made_from, read, origin[chosen.t2], how], ALIGNED,
-                         lambda: align_study(out, mask, structural, t2_volume(), settings))
+    mask = choose_mask(stages, structural, read, labels, model, progress)
+    how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
+    aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
+                         lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform))
     from_echoes = chosen.t2_source == "echoes"
     option = settings.t2_model if from_echoes else settings.t2_map_unit_ms
     fitted = stages.run("fit", [chosen.t2_source, origin[chosen.t2], option],
@@ -116,10 +109,11 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     region = stages.run("region", [aligned, fitted, watered, settings.erode_mm, settings.max_fat_fraction], REGION,
                         lambda: write_region(out, settings))
     facts = {"subject": subject or out.name, "session": settings.session,
-             "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask_name}
+             "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask.name,
+             "mask_journal": mask.journal, "reviewer": mask.reviewer}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
-              "notes": notes, "flags": list(chosen.flags), **_drawn_by(model, mask_name)}
+              "notes": notes, "flags": [*chosen.flags, *mask.flags], **_drawn_by(model, mask.name)}
     options = with_numbers(settings, series)
     stages.run("measure", [aligned, fitted, watered, reliable, region, facts, inputs, asdict(options)],
                RESULTS, lambda: write_results(out, facts, options, inputs))
@@ -193,89 +187,8 @@ def _drop(out, files):
         (out / file).unlink(missing_ok=True)
 
 
-def _mask(stages, structural, structural_key, labels, model, progress):
-    """The mask, the hash of how it came about, and the name that the rows carry for it."""
-    kept = stages.folder / REVIEWED
-    if isinstance(labels, str) and labels == "automatic":
-        if kept.exists():
-            os.replace(kept, kept.with_name("labels_set_aside.nii.gz"))
-        kept.with_name(DRAWN_ON).unlink(missing_ok=True)
-    elif labels is not None or kept.exists():
-        reviewed = labels if isinstance(labels, Volume) else read_nifti(kept if labels is None else labels)
-        reviewed = in_axis_order_of(reviewed, structural)
-        if not same_grid(reviewed, structural):
-            whose = "The mask that an earlier run left in the output folder" if labels is None else "The mask"
-            raise StudyError(
-                f"{whose} has {_grid_words(reviewed)}, the structural image {_grid_words(structural)}; expected a mask "
-                "drawn on this study's structural image (structural.nii.gz). Give another, or --labels automatic."
-            )
-        if labels is None:
-            _check_drawn_on(kept, structural)
-        is_muscle(reviewed.array)  # refuses values that the table does not know
-        key = hashlib.sha256(np.ascontiguousarray(reviewed.array.astype(np.uint8))).hexdigest()[:16]
-        if labels is not None:
-            write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
-        write_json({"mask": file_digest([kept]), "structural": _image_digest(structural)}, kept.with_name(DRAWN_ON))
-        return reviewed, key, f"reviewed {key[:8]}"
-    from mrmyo.segmentation import model_hash
-
-    path = stages.folder / "labels_structural.nii.gz"
-    made_by = model_hash(model)
-    if stages.changed_by_hand("segment", [path.name]) and _is_readable(path):
-        raise StudyError(
-            f"{path.name} was changed since mrmyo wrote it. To measure with it, copy it elsewhere and give it as "
-            "labels (--labels); to have it made anew, delete it. Nothing was overwritten."
-        )
-    key = stages.run("segment", [structural_key, made_by], [path.name, SLICE_QUALITY],
-                     lambda: _segment(structural, model, progress, path))
-    return read_nifti(path), key, f"automatic {made_by[:8]}"
-
-
 def _drawn_by(model, mask_name):
     """Another lab's model, where it drew the mask that counts: name, version and license belong to the result."""
     from mrmyo.segmentation_adapters import is_description, told_of
 
     return {"model": told_of(model)} if mask_name.startswith("automatic") and is_description(model) else {}
-
-
-def _segment(structural, model, progress, path):
-    """The automatic mask, and beside it what is known of its slices."""
-    from mrmyo.segmentation import segment
-
-    labels = segment(structural, model=model, progress=progress)
-    write_quality(labels, path.with_name(SLICE_QUALITY))
-    write_nifti(labels, path)
-
-
-def _check_drawn_on(kept, structural):
-    """Refuse a mask that was kept for another image; one that came into the folder since then is of this image."""
-    try:
-        noted = json.loads(kept.with_name(DRAWN_ON).read_text())
-    except (OSError, ValueError):
-        return  # laid there by hand, or kept by an earlier version
-    if noted.get("mask") == file_digest([kept]) and noted.get("structural") != _image_digest(structural):
-        raise StudyError(
-            f"{kept.name} was drawn on another structural image than this study's (another study, or another series "
-            "of it). To measure with it all the same, give it as labels (--labels); for the automatic mask, move it "
-            "out of the folder. Nothing was overwritten."
-        )
-
-
-def _image_digest(volume):
-    """A hash of voxels and place."""
-    voxels = hashlib.sha256(np.ascontiguousarray(volume.array, dtype=np.float32)).hexdigest()
-    return digest(voxels, np.round(volume.affine, 3).tolist())
-
-
-def _grid_words(volume):
-    first = ", ".join(f"{value:.1f}" for value in volume.affine[:3, 3])
-    return f"{' × '.join(map(str, volume.shape))} voxels from ({first}) mm"
-
-
-def _is_readable(path):
-    try:
-        read_nifti(path)
-    except NiftiError:
-        return False  # cut short: it is no one's work
-    return True
-

@@ -29,7 +29,7 @@ REGION = [COUNTED, STEPS]
 SHOWN_ERODE_MM, SHOWN_FAT = 2.0, 0.3  # what the table tries where the settings ask for nothing
 
 
-def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, settings: Settings) -> None:
+def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, settings: Settings, transform=None) -> None:
     """Carry the mask to the T2 images; leaves ``mask.nii.gz``, ``labels_t2.nii.gz`` and ``alignment.json``.
 
     Parameters
@@ -40,9 +40,11 @@ def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, setti
     echoes : Volume
         Or the scanner's own T2 map.
     settings : Settings
+    transform : array, optional
+        As somebody set it by hand, in place of what the images show.
     """
     out = Path(out_dir)
-    found = align(mask, moving=structural, fixed=echoes, refine=settings.alignment,
+    found = align(mask, moving=structural, fixed=echoes, refine=settings.alignment, transform=transform,
                   ignore_frame_of_reference=settings.ignore_frame_of_reference)
     fit = border_fit(structural, mask)
     flags = list(found.report["flags"])
@@ -95,7 +97,9 @@ def _steps(out, labels, counted, fat, water, settings):
     if report["measured"]:
         rigid = carry(mask, labels, transform=np.array(report["measured"]))
         carried.append(("rigid refinement", rigid, report["method"] == "rigid refinement"))
-    if np.ndim(report["transform"]) == 3:
+    if report["method"] == "given transform":
+        carried.append(("moved by hand", labels, True))
+    elif np.ndim(report["transform"]) == 3:
         carried.append(("slices moved in plane", labels, True))
     margin = settings.erode_mm or SHOWN_ERODE_MM
     narrower = [(f"without {margin:g} mm at the border", restrict(labels, erode_mm=margin), settings.erode_mm > 0)]

@@ -32,7 +32,8 @@ def read_rows(out_dir):
     import pandas as pd
 
     path = Path(out_dir) / "rows.csv"
-    text = dict.fromkeys(("subject", "session", "t2_model", "mask", "side", "muscle"), str)
+    text = dict.fromkeys(("subject", "session", "t2_model", "mask", "mask_journal", "reviewer", "side", "muscle"),
+                         str)
     blank = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in text}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=blank)  # a key may be "NA" or "007"
 

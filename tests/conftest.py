@@ -45,3 +45,12 @@ def synthetic_study(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic")
     simulate_study(row, root / "study", root / "truth")
     return root / "study", root / "truth", row
+
+
+@pytest.fixture(scope="session")
+def processed_study(synthetic_study, tmp_path_factory):
+    """That study measured once with its automatic mask, to look at and to copy: (output folder, rows)."""
+    from mrmyo import process_study
+
+    out = tmp_path_factory.mktemp("processed") / "P1"
+    return out, process_study(synthetic_study[0], out, progress=False)

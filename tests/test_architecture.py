@@ -41,10 +41,12 @@ MAY_IMPORT = {
     "paper": "stats",
     "cohort": "paper stats",
     "figures": "files volume labels stats",
-    "lessons": "volume labels epg t2 figures",
+    "lessons": "volume labels epg t2 figures editor journal",
     "evaluation": "files volume labels nifti measure stats figures provenance progress",
-    "study": "files volume labels settings progress provenance dicom nifti epg t2 dixon segmentation registration "
-    "measure stats figures bids",
+    "journal": "files volume",
+    "editor": "journal volume labels t2 registration measure figures",
+    "study": "journal files volume labels settings progress provenance dicom nifti epg t2 dixon segmentation "
+    "registration measure stats figures bids",
     "bids": "files volume labels nifti provenance",
     "overview": "files volume dicom study labels settings",
     "validation": "volume labels nifti t2 measure evaluation",

@@ -25,10 +25,8 @@ STAGE_FILES = {
 
 
 @pytest.fixture(scope="module")
-def processed(synthetic_study, tmp_path_factory):
-    """The study measured with its automatic mask: (output folder, rows)."""
-    out = tmp_path_factory.mktemp("processed") / "P1"
-    return out, process_study(synthetic_study[0], out, progress=False)
+def processed(processed_study):
+    return processed_study
 
 
 def whole(rows):

@@ -98,8 +98,9 @@ def _sources(facts):
         f"; by the images the muscle lay {moved:.1f} mm from where the headers put it, turned by "
         f"{report['rotation_deg']:.1f}°")
     versions = made.get("versions", made)
+    by = f" by {facts['reviewer']} (journal {facts['mask_journal']})" if facts.get("reviewer") else ""
     return [f"Subject {facts['subject']}, session {facts['session']}. T2 model: {facts['t2_model']}. "
-            f"Mask: {facts['mask']}.",
+            f"Mask: {facts['mask']}{by}.",
             f"Alignment: {report['method']}{measured}. Refinement: {report['refinement']}.",
             f"mrmyo {versions.get('mrmyo', '')}; inputs, settings and versions are in study.json beside this page."]
 
