@@ -29,6 +29,7 @@ _HOME = {
     "segment": "segmentation",
     "simulate_study": "simulation",
     "t2_by_muscle": "measure",
+    "view3d": "viewer",
     "workspace": "settings",
     "write_dicom_seg": "dicom_segmentation",
     "write_nifti": "nifti",

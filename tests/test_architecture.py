@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "paper": "stats",
     "cohort": "paper stats",
     "figures": "files volume labels stats",
+    "viewer": "volume labels figures",
     "lessons": "volume labels epg t2 figures editor journal",
     "evaluation": "files volume labels nifti measure stats figures provenance progress",
     "journal": "files volume",

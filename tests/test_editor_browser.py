@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +25,10 @@ from mrmyo.figures import label_colours
 from mrmyo.journal import mask_version, replay
 from mrmyo.journal_screen import to_screen
 from mrmyo.nifti import read_nifti, write_nifti
+from mrmyo.viewer import draw_surface, surface_points
 from mrmyo.volume import Volume
 
+ROOT = Path(__file__).resolve().parent.parent
 playwright = pytest.importorskip("playwright.sync_api")
 
 SHAPE, SPACING = (96, 72, 7), (1.25, 1.5, 6.0)
@@ -418,3 +426,64 @@ def test_a_killed_browser_loses_nothing_but_the_stroke_it_was_at(desk, browser, 
     open_notebook(desk.page, desk.server, "review.ipynb")  # where the notebook was not saved, its cell is run again
     desk.ready()
     np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+
+
+def test_labels_turn_in_three_dimensions_offline(browser, tmp_path):
+    outside = []
+    write_case(tmp_path)
+    write_notebook(tmp_path / "view.ipynb", "import mrmyo\nimage, labels = (mrmyo.read_nifti(f'{n}.nii.gz') for n in ("
+                   "'image', 'labels'))\nmrmyo.view3d(image, labels, viewer='surface', height=300)")
+    server = Server(tmp_path)
+    try:
+        page = open_page(browser, outside)
+        open_notebook(page, server, "view.ipynb")
+        page.wait_for_selector(".mrmyo-surface[data-drawn]", timeout=60_000)
+        assert "offline" in page.locator(".mrmyo-surface").inner_text()
+        points = surface_points(read_nifti(tmp_path / "labels.nii.gz"))
+        canvas = page.locator(".mrmyo-surface canvas")
+        for yaw in (-25, -5):  # what Python draws is what the page draws
+            if yaw == -5:
+                canvas.focus()
+                page.keyboard.press("ArrowRight")
+                page.keyboard.press("ArrowRight")
+                page.wait_for_selector(".mrmyo-surface[data-yaw='-5']")
+            drawn = draw_surface(*points, yaw_deg=yaw, size=(300, 375)).astype(int)
+            shown = canvas.evaluate(
+                "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
+            shown = np.array(shown).reshape(300, 375, 4)[..., :3]
+            assert (np.abs(shown - drawn).max(axis=-1) <= 24).mean() > 0.98 and (shown > 0).mean() > 0.15
+        page.locator(".mrmyo-surface").screenshot(path=os.environ.get("MRMYO_SHOTS", str(tmp_path)) + "/surface.png")
+    finally:
+        server.stop()
+    assert not outside
+
+
+def test_voila_shows_the_review_without_code(browser, tmp_path):
+    outside = []
+    write_case(tmp_path)
+    write_notebook(tmp_path / "review.ipynb", SETUP)
+    shutil.copy(ROOT / "notebooks" / "voila.json", tmp_path)
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "voila.log"
+    with open(log, "w") as file:
+        voila = subprocess.Popen([sys.executable, "-m", "voila", "review.ipynb", "--no-browser", f"--port={port}"],
+                                 cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while "is running at" not in log.read_text() and time.monotonic() < deadline:
+            assert voila.poll() is None, log.read_text()
+            time.sleep(0.2)
+        page = open_page(browser, outside)
+        page.goto(f"http://localhost:{port}/")
+        page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
+        assert "read_nifti" not in page.locator("body").inner_text()
+        page.locator(".mrmyo-review").evaluate("root => { root.view.setLabel('12'); root.view.cursor = [10, 48]; }")
+        page.locator(".mrmyo-review").evaluate("root => root.focusStage()")
+        page.keyboard.press(" ")
+        page.wait_for_selector(".mrmyo-review[data-revision='1'][data-status=saved]")
+        assert (replay(tmp_path / "review.jsonl").screen == 12).any()
+    finally:
+        os.killpg(voila.pid, signal.SIGKILL)
+        voila.wait()
+    assert not outside, outside
