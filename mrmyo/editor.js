@@ -401,6 +401,7 @@ function flood(picture, seed, joins) {                // voxels that hang togeth
 
 class View {
   constructor(model, el) {
+    this.born = performance.now();
     this.facts = model.get("facts");
     this.model = model;
     const { facts } = this;
@@ -595,6 +596,8 @@ class View {
     parts.slider.value = String(slice);
     parts.number.textContent = `${slice} of 0–${facts.shape[0] - 1}`;
     thumbs.forEach((one, k) => (k === slice ? one.made.setAttribute("aria-current", "true") : one.made.removeAttribute("aria-current")));
+    const here = thumbs[slice].made;
+    this.strip.scrollLeft = clamp(this.strip.scrollLeft, here.offsetLeft + here.offsetWidth - this.strip.clientWidth - this.strip.offsetLeft, here.offsetLeft - this.strip.offsetLeft);
     this.root.dataset.slice = String(slice);
     this.ready = Boolean(image && mask);
     if (this.ready) {
@@ -603,6 +606,7 @@ class View {
       this.image.setAreas(mask, this.colours, this.hidden);
     }
     this.draw();
+    if (this.ready) this.root.dataset.firstMs ??= (performance.now() - this.born).toFixed(0);
   }
 
   greys(pixels, image) {

@@ -31,6 +31,7 @@ __all__ = ["Editor", "review"]
 HERE = Path(__file__).parent
 T2_SHOWN_MS = (20.0, 80.0)
 MARGIN_MM = 22.0
+PICTURE_PIXELS = 256  # of the picture that stays in a saved notebook
 
 
 def review(volume: Volume, labels: Volume | None = None, journal=None, *, reviewer: str = "", t2=None, transform=None,
@@ -210,7 +211,8 @@ def _picture(session):
     here = screen[index]
     rgb = np.where((here > 0)[..., None], 0.6 * grey[..., None] + 0.4 * colours[here], grey[..., None])
     rows, columns = np.linalg.norm(session.affine[:3, 1:3], axis=0)
-    size = (here.shape[1], max(round(here.shape[0] * rows / columns), 1))
+    scale = min(PICTURE_PIXELS / max(here.shape), 1)
+    size = (round(here.shape[1] * scale), max(round(here.shape[0] * scale * rows / columns), 1))
     buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * rgb).astype(np.uint8)).resize(size).quantize(64).save(buffer, "PNG", optimize=True)
+    Image.fromarray(np.round(255 * rgb).astype(np.uint8)).resize(size).quantize(48).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

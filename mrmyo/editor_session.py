@@ -58,6 +58,7 @@ class Session:
         self.journal = Journal(journal, labels, image=image_hash(volume))
         self.reviewer, self.t2 = reviewer, t2
         self._base = to_screen(self.review.base)
+        self._slices: list = [None] * len(self._base)
         self._seen: dict[str, dict] = {}  # what was answered to each op
         self.views: list = []  # functions that take an answer and its buffers
 
@@ -102,16 +103,24 @@ class Session:
     def state(self) -> dict:
         """What a view has to know of the review, besides voxels."""
         review = self.review
-        where = [index for index in range(len(review.screen)) if (review.screen[index] != self._base[index]).any()]
+        told = [self._told(index) for index in range(len(review.screen))]
         return {
             "kind": "state", "revision": review.revision, "can_undo": bool(review.done),
-            "can_redo": bool(review.undone), "changed": where, "reviewer": self.reviewer, "pose": list(review.pose),
+            "can_redo": bool(review.undone), "reviewer": self.reviewer, "pose": list(review.pose),
+            "changed": [index for index, (_, _, changed) in enumerate(told) if changed],
             "decision": review.decision, "slice_decisions": {
                 str(index): {**told, "stands": told["seq"] > review.touched[index]}
                 for index, told in review.decisions.items() if index is not None},
-            "crc": [crc32(part) for part in review.screen],
+            "crc": [crc for _, crc, _ in told],
             "link": None if self.t2 is None else self.t2.from_structural(review.pose, self.affine).tolist(),
         }
+
+    def _told(self, index):
+        """The last entry that changed a slice, its checksum, and whether it differs from the first mask."""
+        touched, here = self.review.touched[index], self.review.screen[index]
+        if self._slices[index] is None or self._slices[index][0] != touched:
+            self._slices[index] = touched, crc32(here), bool((here != self._base[index]).any())
+        return self._slices[index]
 
     def _index(self, value) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(self.review.screen):
@@ -129,7 +138,7 @@ class Session:
         index = message["slice"]
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.t2.screen):
             raise EditError(f"Found the slice {index!r} of the T2 map; expected 0 to {len(self.t2.screen) - 1}.")
-        labels = self.t2.slice_labels(self.review.labels, index, self.review.pose)
+        labels = self.t2.slice_labels(self.review.screen, self.affine, index, self.review.pose)
         values = [self.t2.screen[index].tobytes()] if message.get("values", True) else []
         return {"kind": "t2", "slice": index, "revision": self.review.revision}, [labels.tobytes(), *values]
 

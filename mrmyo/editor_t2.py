@@ -76,15 +76,31 @@ class T2Side:
         """The mask on the T2 grid."""
         return carry(labels, self.t2, transform=moved(self.transform, pose, self.centre))
 
-    def slice_labels(self, labels: Volume, index: int, pose) -> np.ndarray:
-        """The mask in one slice of the map on the screen, (n_rows, n_columns): quick enough to follow every stroke."""
+    def slice_labels(self, screen, affine, index: int, pose) -> np.ndarray:
+        """The mask in one slice of the map on the screen, (n_rows, n_columns): quick enough to follow every stroke.
+
+        Parameters
+        ----------
+        screen, affine : numpy.ndarray
+            The mask in the order of the screen, and `mrmyo.journal_screen.screen_affine` of it.
+        index : int
+        pose : sequence of float
+        """
         axis, places = slice_places(self.t2)
         place, transform = places[index], moved(self.transform, pose, self.centre)
         step = np.eye(4)
         step[axis, 3] = place
         grid = Volume(self.t2.array.take([place], axis), self.t2.affine @ step, meta=self.t2.meta)
         one = transform[place] if transform.ndim == 3 else transform
-        return to_screen(carry(labels, grid, transform=one))[0]
+        # only the slices of the mask that this one can meet: the rest would be gone through for nothing
+        ends = np.array([[i, j, k, 1] for i in (-1, grid.shape[0]) for j in (-1, grid.shape[1])
+                         for k in (-1, grid.shape[2])])
+        met = (np.linalg.inv(affine) @ one @ grid.affine @ ends.T)[0]
+        first, last = (int(np.clip(value, 0, len(screen) - 1)) for value in (np.floor(met.min()), np.ceil(met.max())))
+        shift = np.eye(4)
+        shift[0, 3] = first
+        near = Volume(screen[first:last + 1], affine @ shift)
+        return to_screen(carry(near, grid, transform=one))[0]
 
     def from_structural(self, pose, affine) -> np.ndarray:
         """(4, 4): from (slice, row, column, 1) of the structural image on the screen to that of the map."""
