@@ -5,6 +5,7 @@ SUBJECTS ?= 74
 OUT ?= results
 JOBS ?= -1
 KEEP_DICOM ?=
+REVIEW ?= OUT
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
@@ -14,7 +15,7 @@ ifeq ($(shell uname -s)$(PIP_INDEX_URL)$(PIP_FIND_LINKS),Linux)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help env reproduce test test-all lab lint hooks system lock clean
+.PHONY: help env reproduce test test-all lab page lint hooks system lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +50,10 @@ lab: env ## JupyterLab on the notebooks. ARGS=--allow-root for containers
 	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2> /dev/null
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly $(ARGS)
+
+page: env ## the mask review of one processed study as a page without code. REVIEW=its output folder
+	@test -f "$(REVIEW)/structural.nii.gz" || { echo "REVIEW is to name a folder that mrmyo run left, found '$(REVIEW)'"; exit 1; }
+	cd notebooks && MRMYO_REVIEW="$(abspath $(REVIEW))" ../$(BIN)/voila review_page.ipynb $(ARGS)
 
 lint: env ## ruff; no outputs in the notebooks
 	$(BIN)/ruff check .

@@ -170,10 +170,18 @@ def example_study(subject: str, ws: Workspace) -> tuple[Path, Path, dict]:
     made_from = digest(SEED, row, code_digest())
     found = _read_note(note)
     if found.get("made_from") != made_from or not study.is_dir() or not (truth_dir / "truth.json").is_file():
+        _keep_reviews(folder)
         note.unlink(missing_ok=True)
         found = {"made_from": made_from, "truth": simulate_study(row, study, truth_dir)}
         _save_text(json.dumps(found), note)
     return study, truth_dir, found["truth"]
+
+
+def _keep_reviews(folder):
+    """Move an example aside in which somebody reviewed masks: its images are about to be made anew."""
+    if any(folder.glob("*/review*.jsonl")):
+        number = sum(1 for _ in folder.parent.glob(f"{folder.name}-before-*")) + 1
+        os.replace(folder, folder.with_name(f"{folder.name}-before-{number}"))
 
 
 def run_notebooks(ws: Workspace, *, folder=None, progress: bool = True) -> list[Path]:

@@ -69,13 +69,13 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
     Returns
     -------
     dict
-        ``volume``, ``labels`` (the automatic mask), ``journal`` (``review.jsonl`` or ``review-second.jsonl`` in the
-        folder), ``t2`` and ``transform``.
+        ``volume``, ``labels`` (the automatic mask; None where a review was begun, which goes on with its own), ``t2``,
+        ``transform`` and ``journal``, ``review.jsonl`` or ``review-second.jsonl`` in the folder.
     """
     out = Path(out_dir)
-    return {"volume": read_nifti(out / "structural.nii.gz"), "labels": read_nifti(out / AUTOMATIC),
-            "journal": out / ("review-second.jsonl" if second else "review.jsonl"), "t2": load_maps(out),
-            "transform": read_transform(out)}
+    journal = out / ("review-second.jsonl" if second else "review.jsonl")
+    return {"volume": read_nifti(out / "structural.nii.gz"), "t2": load_maps(out), "transform": read_transform(out),
+            "labels": None if journal.exists() else read_nifti(out / AUTOMATIC), "journal": journal}
 
 
 def choose_mask(stages, structural: Volume, structural_key: str, labels, model, progress) -> Mask:

@@ -458,17 +458,17 @@ def test_labels_turn_in_three_dimensions_offline(browser, tmp_path):
     assert not outside
 
 
-def test_voila_shows_the_review_without_code(browser, tmp_path):
+def test_voila_shows_the_review_of_a_study_without_code(browser, processed_study, tmp_path):
+    """What `make page` does."""
     outside = []
-    write_case(tmp_path)
-    write_notebook(tmp_path / "review.ipynb", SETUP)
-    shutil.copy(ROOT / "notebooks" / "voila.json", tmp_path)
+    shutil.copytree(processed_study[0], tmp_path / "P1")
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path / "voila.log"
     with open(log, "w") as file:
-        voila = subprocess.Popen([sys.executable, "-m", "voila", "review.ipynb", "--no-browser", f"--port={port}"],
-                                 cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        voila = subprocess.Popen([sys.executable, "-m", "voila", "review_page.ipynb", "--no-browser", f"--port={port}"],
+                                 cwd=ROOT / "notebooks", env={**os.environ, "MRMYO_REVIEW": str(tmp_path / "P1")},
+                                 stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while "is running at" not in log.read_text() and time.monotonic() < deadline:
@@ -477,12 +477,15 @@ def test_voila_shows_the_review_without_code(browser, tmp_path):
         page = open_page(browser, outside)
         page.goto(f"http://localhost:{port}/")
         page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
-        assert "read_nifti" not in page.locator("body").inner_text()
-        page.locator(".mrmyo-review").evaluate("root => { root.view.setLabel('12'); root.view.cursor = [10, 48]; }")
+        assert "review_inputs" not in page.locator("body").inner_text()
+        page.get_by_label("reviewer").fill("R7")
+        page.locator(".mrmyo-review").evaluate("root => { root.view.setLabel('12'); root.view.cursor = [88, 160]; }")
         page.locator(".mrmyo-review").evaluate("root => root.focusStage()")
         page.keyboard.press(" ")
         page.wait_for_selector(".mrmyo-review[data-revision='1'][data-status=saved]")
-        assert (replay(tmp_path / "review.jsonl").screen == 12).any()
+        review = replay(tmp_path / "P1" / "review.jsonl")
+        assert review.reviewers == ["R7"] and review.screen[review.touched.index(1)][88, 160] == 12
+        page.screenshot(path=os.environ.get("MRMYO_SHOTS", str(tmp_path)) + "/page.png")
     finally:
         os.killpg(voila.pid, signal.SIGKILL)
         voila.wait()
