@@ -9,6 +9,7 @@ from mrmyo.journal_screen import screen_affine, slice_places, to_screen
 from mrmyo.labels import carry, is_muscle
 from mrmyo.measure import dice
 from mrmyo.registration_checks import border_fit
+from mrmyo.registration_images import body_mask
 from mrmyo.volume import GridError, Volume
 
 __all__ = ["LIMITS", "T2Side", "moved"]
@@ -54,7 +55,8 @@ class T2Side:
     transform : numpy.ndarray, optional
         As for `moved`; the identity (by the headers alone) when None.
     image : Volume, optional
-        On the grid of the map, with the edges that the mask's border should meet; the map itself when None.
+        On the grid of the map (S0), with the edges that the mask's border should meet, and the air around the body,
+        which is not shown; the map itself when None.
     """
 
     def __init__(self, t2: Volume, labels: Volume, *, transform=None, image: Volume | None = None):
@@ -62,7 +64,10 @@ class T2Side:
             raise GridError(f"The T2 map has 3 axes; found shape {t2.array.shape}. Pass the map, not the echoes.")
         self.t2 = t2
         self.transform = np.eye(4) if transform is None else np.asarray(transform, dtype=float)
-        self.screen = to_screen(t2.with_array(t2.array.astype(np.float32)))
+        shown = t2.array.astype(np.float32)
+        if image is not None:
+            shown = np.where(body_mask(image), shown, np.nan)  # what noise in the air was fitted with is not looked at
+        self.screen = to_screen(t2.with_array(shown))
         self.affine = screen_affine(t2)
         self._image = image or t2.with_array(np.nan_to_num(np.clip(t2.array, 0, 150)).astype(np.float32))
         self._middle = self.transform[len(self.transform) // 2] if self.transform.ndim == 3 else self.transform
