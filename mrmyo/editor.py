@@ -77,7 +77,10 @@ def review(volume: Volume, labels: Volume | None = None, journal=None, *, review
     if t2 is not None:
         from mrmyo.journal import replay
 
-        image = t2.volume("s0") if isinstance(t2, T2Maps) else None
+        image = None
+        if isinstance(t2, T2Maps):
+            image = t2.volume("s0")
+            image = image.with_array(np.nan_to_num(image.array, posinf=0))
         values = t2.volume("t2_ms") if isinstance(t2, T2Maps) else t2
         base = labels if labels is not None else replay(journal).base
         side = T2Side(values, base, transform=transform, image=image)

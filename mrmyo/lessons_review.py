@@ -64,14 +64,19 @@ def _drawn(labels, spacing, rng, slip_mm, bias_mm):
     """Labels of one slice whose borders, also between muscles, lie beside the true ones by a smooth random distance."""
     if not labels.any():
         return labels
-    places = []
-    for axis, step, n in zip(np.indices(labels.shape), spacing, labels.shape, strict=True):
-        slips = ndimage.gaussian_filter(rng.normal(size=labels.shape), BLUR_MM / spacing, mode="wrap")
-        places.append(np.clip(np.rint(axis + slips * slip_mm / slips.std() / step).astype(int), 0, n - 1))
+
+    def slips():
+        smooth = ndimage.gaussian_filter(rng.normal(size=labels.shape), BLUR_MM / spacing, mode="wrap")
+        return smooth * slip_mm / np.sqrt(2) / smooth.std()  # the outer border slips twice, below
+
+    places = [np.clip(np.rint(axis + slips() / step).astype(int), 0, n - 1)
+              for axis, step, n in zip(np.indices(labels.shape), spacing, labels.shape, strict=True)]
     drawn = labels[tuple(places)]
-    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (drawn == 0, drawn > 0))
+    half = spacing.mean() / 2  # the border lies between two voxels
+    depth = np.where(drawn > 0, ndimage.distance_transform_edt(drawn > 0, sampling=spacing) - half,
+                     half - ndimage.distance_transform_edt(drawn == 0, sampling=spacing))
     nearest = ndimage.distance_transform_edt(drawn == 0, return_distances=False, return_indices=True)
-    return np.where(inside - outside + bias_mm > 0, drawn[tuple(nearest)], 0)
+    return np.where(depth + slips() + bias_mm > 0, drawn[tuple(nearest)], 0)
 
 
 def _refuse(told, _):
