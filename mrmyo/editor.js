@@ -759,7 +759,7 @@ class View {
     const [, mr, mc] = this.onMap(), values = store.t2.get(this.t2Slice);
     const t2 = values && mr > -0.5 && mc > -0.5 && mr < facts.t2.shape[1] - 0.5 && mc < facts.t2.shape[2] - 0.5 ? values[Math.round(mr) * facts.t2.shape[2] + Math.round(mc)] : NaN;
     const pose = this.pose.some((v) => v) ? `moved ${this.pose.slice(0, 3).map((v) => v.toFixed(1)).join(", ")} mm (right, forwards, up), ${this.pose[3].toFixed(1)}°\n` : "";
-    const lies = this.overlap ? `${this.overlap.revision === store.state.revision ? "" : "before the last edit: "}mean T2 ${this.overlap.t2_ms?.toFixed(2) ?? "–"} ms, `
+    const lies = this.overlap ? `${this.overlap.revision >= store.state.edited ? "" : "before the last edit: "}mean T2 ${this.overlap.t2_ms?.toFixed(2) ?? "–"} ms, `
       + `border ${this.overlap.border_fit?.toFixed(2) ?? "–"}, covered ${(100 * (this.overlap.covered ?? 0)).toFixed(0)} %, Dice with the start ${this.overlap.dice_start?.toFixed(3) ?? "–"}\n` : "";
     this.mapTold.textContent = `${pose}${lies}` + (this.t2Slice < 0 ? "no T2 map at this slice" : `T2 slice ${this.t2Slice}${Number.isFinite(t2) ? `, ${t2.toFixed(1)} ms` : ""}`);
     this.root.dataset.overlap = this.overlap ? JSON.stringify(this.overlap) : "";

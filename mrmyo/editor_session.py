@@ -105,7 +105,7 @@ class Session:
         review = self.review
         told = [self._told(index) for index in range(len(review.screen))]
         return {
-            "kind": "state", "revision": review.revision, "can_undo": bool(review.done),
+            "kind": "state", "revision": review.revision, "edited": review.changed, "can_undo": bool(review.done),
             "can_redo": bool(review.undone), "reviewer": self.reviewer, "pose": list(review.pose),
             "changed": [index for index, (_, _, changed) in enumerate(told) if changed],
             "decision": review.decision, "slice_decisions": {

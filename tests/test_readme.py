@@ -48,7 +48,8 @@ def test_make_targets_lead_to_commands(command):
 @pytest.fixture(scope="module")
 def places(synthetic_study, tmp_path_factory):
     """What the capital words of the README stand for."""
-    from mrmyo import read_dicom, write_nifti
+    from mrmyo import read_dicom, read_nifti, write_nifti
+    from mrmyo.journal import Journal
 
     root = tmp_path_factory.mktemp("readme")
     series = read_dicom(synthetic_study[0])
@@ -59,6 +60,8 @@ def places(synthetic_study, tmp_path_factory):
         header = pydicom.dcmread(path)
         header.StudyInstanceUID = "1.2.3"
         header.save_as(path)
+    truth = read_nifti(synthetic_study[1] / "labels_in_phase.nii.gz")
+    Journal(root / "review.jsonl", truth).close()
     return {
         "STUDY": synthetic_study[0], "STUDY2": root / "study2", "OUT": root / "out", "TABLE": root / "table",
         "MASK.nii.gz": synthetic_study[1] / "labels_in_phase.nii.gz", "IMAGE.nii.gz": root / "image.nii.gz",
@@ -66,7 +69,7 @@ def places(synthetic_study, tmp_path_factory):
         "T2MAP.nii.gz": root / "t2map.nii.gz", "REPORT": root / "report",
         "LABELS": synthetic_study[1] / "labels_in_phase.nii.gz",
         "REFERENCE": synthetic_study[1] / "labels_in_phase.nii.gz",
-        "SYNTHETIC": root / "synthetic", "MODEL": root / "model", "DICOM": root / "dicom",
+        "REVIEW.jsonl": root / "review.jsonl", "SYNTHETIC": root / "synthetic", "MODEL": root / "model", "DICOM": root / "dicom",
     }
 
 
@@ -80,10 +83,11 @@ def test_mrmyo_commands_run(command, places, monkeypatch, tmp_path):
 def test_python_example_runs(places):
     (code,) = blocks("python")
     for name in ("STUDY", "OUT"):
-        code = code.replace(f'"{name}"', repr(str(places[name])))
+        code = code.replace(f'"{name}"', repr(str(places[name]))).replace(f'"{name}/', f'"{places[name]}/')
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert (names["rows"].muscle == "whole muscle").sum() == 3
+    assert names["rows"]["mask"].str.startswith("reviewed").all() and names["rows"].mask_journal.str.len().gt(12).all()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0].startswith((".venv", "python3"))], ids=" ".join)
