@@ -69,7 +69,8 @@ def places(synthetic_study, tmp_path_factory):
         "T2MAP.nii.gz": root / "t2map.nii.gz", "REPORT": root / "report",
         "LABELS": synthetic_study[1] / "labels_in_phase.nii.gz",
         "REFERENCE": synthetic_study[1] / "labels_in_phase.nii.gz",
-        "REVIEW.jsonl": root / "review.jsonl", "SYNTHETIC": root / "synthetic", "MODEL": root / "model", "DICOM": root / "dicom",
+        "REVIEW.jsonl": root / "review.jsonl", "SYNTHETIC": root / "synthetic", "MODEL": root / "model",
+        "DICOM": root / "dicom",
     }
 
 
