@@ -99,10 +99,12 @@ class Store {                    // images and masks by slice, and the queue of 
     this.state = { revision: -1, crc: [], changed: [], slice_decisions: {}, decision: { decision: "open", stands: false } };
     this.queue = [];             // edits: the first is on its way
     this.asked = new Set();
+    this.greeted = 0;            // when the state was asked for and has not come yet
     this.late = false;
+    this.timer = setInterval(() => this.askAgain(), AGAIN_MS);
     this.times = [];             // from pointer-up to acknowledgement, in ms
     this.sizes = [];             // bytes of an edit
-    this.listeners = { change: () => {}, slice: () => {}, t2: () => {}, refused: () => {}, overlap: () => {}, status: () => {} };
+    this.listeners = { change: () => {}, slice: () => {}, lost: () => {}, t2: () => {}, refused: () => {}, overlap: () => {}, status: () => {} };
   }
 
   send(content, buffers = []) {
@@ -112,6 +114,24 @@ class Store {                    // images and masks by slice, and the queue of 
       this.late = true;          // the kernel is gone; the queue stays
       this.listeners.status();
     }
+  }
+
+  hello() {
+    this.greeted ||= performance.now();
+    this.send({ kind: "hello" });
+  }
+
+  askAgain() {                   // an answer may have been lost on its way
+    if (this.closed) return clearInterval(this.timer);
+    if (this.greeted && performance.now() - this.greeted > PATIENCE_MS) {
+      this.late = true;
+      this.hello();
+      this.listeners.status();
+    }
+    const again = this.before?.filter((k) => this.asked.has(k)) ?? [];
+    again.forEach((k) => this.asked.delete(k));
+    this.want(again.filter(Number.isInteger));
+    this.before = [...this.asked];
   }
 
   want(slices) {
@@ -173,6 +193,8 @@ class Store {                    // images and masks by slice, and the queue of 
       this.masks.set(k, bytesOf(buffers[1], Uint8Array));
       this.listeners.slice(k);
     } else if (message.kind === "state") {
+      this.greeted = 0;
+      if (!this.queue.length) this.late = false;
       this.adopt(message);
       this.advance();
     } else if (message.kind === "t2") {
@@ -185,15 +207,19 @@ class Store {                    // images and masks by slice, and the queue of 
     } else if (forAll) {
       this.changed(message, buffers);
     } else if (message.kind === "nothing") {
-      this.finish(message.op);
+      const item = this.finish(message.op);
+      // what would be undone was never done: the undo that waits for it would take back something else
+      if (item && this.queue[0]?.content.tool === "undo" && item.content.tool !== "undo") this.queue.shift();
       this.check();
       this.listeners.change({ slices: [], tool: "nothing" });
       this.advance();
     } else if (message.kind === "refused") {
       const item = this.finish(message.op);
-      if (item && Number.isInteger(item.content.slice)) this.forget([item.content.slice]);
-      this.listeners.refused(message.message, item);
-      this.send({ kind: "hello" });
+      const dropped = item ? this.queue.splice(0) : [];  // they were made on what was refused
+      const slices = [item, ...dropped].map((one) => one?.content.slice).filter(Number.isInteger);
+      this.forget([...new Set(slices)]);
+      this.listeners.refused(message.message + (dropped.length ? ` Dropped with it, for they came later: ${dropped.length}.` : ""), slices);
+      this.hello();
     }
   }
 
@@ -226,7 +252,9 @@ class Store {                    // images and masks by slice, and the queue of 
   }
 
   forget(slices) {
+    if (!slices.length) return;
     slices.forEach((k) => { this.masks.delete(k); this.asked.delete(k); });
+    this.listeners.lost(slices);
     this.want(slices);
   }
 }
@@ -424,12 +452,12 @@ class View {
     this.build(el);
     Object.assign(this.store.listeners, {
       slice: (k) => this.arrived(k), change: (told, item) => this.changed(told, item), t2: (k) => this.t2Arrived(k),
-      refused: (text, item) => this.refused(text, item), overlap: (told) => { this.overlap = told; this.tell(); },
+      refused: (text, slices) => this.refused(text, slices), lost: (slices) => { if (slices.includes(this.slice)) this.refresh(); }, overlap: (told) => { this.overlap = told; this.tell(); },
       status: () => this.status(),
     });
     this.receive = (message, buffers) => this.store.receive(message, buffers);
     model.on("msg:custom", this.receive);
-    this.store.send({ kind: "hello" });
+    this.store.hello();
     this.store.want([this.slice]);
     this.watcher = new ResizeObserver(() => this.resize());
     this.watcher.observe(this.body);
@@ -438,6 +466,7 @@ class View {
 
   close() {
     this.store.closed = true;
+    clearInterval(this.store.timer);
     this.model.off("msg:custom", this.receive);
     this.watcher.disconnect();
   }
@@ -467,8 +496,8 @@ class View {
       check("erase", "takes away", "polygon and fill take the label away (x)"),
       check("only empty", "only empty voxels", "other labels stay as they are"),
       check("in range", "only within", "voxels outside this range of intensity stay as they are"),
-      number("low", low.toPrecision(4), (high - low) / 100, "lowest intensity", () => {}), "–",
-      number("high", high.toPrecision(4), (high - low) / 100, "highest intensity", () => {}));
+      number("low", Math.floor(low * 100) / 100, (high - low) / 100, "lowest intensity", () => {}), "–",
+      number("high", Math.ceil(high * 100) / 100, (high - low) / 100, "highest intensity", () => {}));
     const into = keep("into", element("select", { title: "the label that relabel changes into" },
       ...facts.targets.filter((one) => one.values.length === 1).map((one) => element("option", { value: one.key }, `${one.name} ${one.side}`))));
     const scope = keep("scope", element("select", { title: "what grow, shrink, fill holes, relabel and swap work on" },
@@ -580,6 +609,7 @@ class View {
   // ---------------------------------------------------------------------------------------------------- drawing
 
   show(k) {
+    this.endStroke();            // what was drawn belongs to the slice it was drawn on
     const from = performance.now();
     this.slice = clamp(k, 0, this.facts.shape[0] - 1);
     this.corners = [];
@@ -765,7 +795,9 @@ class View {
     this.root.dataset.overlap = this.overlap ? JSON.stringify(this.overlap) : "";
   }
 
-  say(text, calm = false) {
+  say(text, calm = false) {      // what is calm does not wipe away what has to be read
+    if (calm && performance.now() - (this.alarmed ?? -1e9) < 6000) return;
+    this.alarmed = calm ? -1e9 : performance.now();
     this.message.textContent = text;
     this.message.classList.toggle("calm", calm);
   }
@@ -783,6 +815,7 @@ class View {
   changed(told, item) {
     const { state } = this.store;
     if (item?.content.slice !== undefined) this.waiting.delete(item.content.slice);
+    if (item?.content.kind === "decide") this.parts.comment.value = "";
     if (told.tool === "nothing") { this.waiting.clear(); this.say("That changes nothing.", true); }
     this.pose = this.store.queue.some((one) => one.content.tool === "nudge") ? this.pose : [...(state.pose ?? this.pose)];
     this.parts.undo.disabled = !state.can_undo && !this.store.queue.length;
@@ -809,8 +842,8 @@ class View {
     this.draw();
   }
 
-  refused(text, item) {
-    if (item) this.waiting.delete(item.content.slice);
+  refused(text, slices) {
+    slices.forEach((k) => this.waiting.delete(k));
     this.say(text);
     this.refresh();
   }
@@ -818,6 +851,7 @@ class View {
   // --------------------------------------------------------------------------------------------------- choosing
 
   choose(tool) {
+    this.endStroke();
     this.tool = tool;
     this.corners = [];
     for (const [name] of TOOLS) this.parts[`tool ${name}`]?.setAttribute("aria-pressed", String(name === tool));
@@ -849,8 +883,13 @@ class View {
     this.parts.mark.textContent = `mark (${this.slice})`;
   }
 
-  pick([r, c]) {
-    const value = this.store.masks.get(this.slice)?.[Math.round(r) * this.facts.shape[2] + Math.round(c)];
+  within([r, c]) {               // a place as row and column of a voxel; null beside the image
+    const [row, column] = [Math.round(r), Math.round(c)], { shape } = this.facts;
+    return row >= 0 && column >= 0 && row < shape[1] && column < shape[2] ? [row, column] : null;
+  }
+
+  pick(place) {
+    const at = this.within(place), value = at && this.store.masks.get(this.slice)?.[at[0] * this.facts.shape[2] + at[1]];
     if (value) this.setLabel(String(value));
     else this.say("There is no label here.", true);
   }
@@ -881,7 +920,7 @@ class View {
   }
 
   paint(tool, where, erase) {
-    if (!this.ready) return;
+    if (!this.ready) return this.say("This slice has not come from the kernel yet; nothing was drawn.");
     const runs = runsOf(this.allowed(where));
     if (!runs.length) return this.say("Nothing lies there to change.", true);
     const content = { tool, slice: this.slice, erase, ...this.options() };
@@ -901,7 +940,7 @@ class View {
 
   brush(from, to) {
     const { image } = this;
-    this.stroke ??= { where: new Uint8Array(image.rows * image.columns), slice: this.slice };
+    this.stroke ??= { where: new Uint8Array(image.rows * image.columns), slice: this.slice, tool: this.tool };
     capsule(this.stroke.where, image, from, to, this.radius);
     this.stroke.last = to;
   }
@@ -909,7 +948,9 @@ class View {
   endStroke() {
     const { stroke } = this;
     this.stroke = null;
-    if (stroke && stroke.slice === this.slice) this.paint(this.tool === "eraser" ? "eraser" : "brush", stroke.where, this.tool === "eraser");
+    this.pen = false;
+    if (!stroke) return;
+    this.paint(stroke.tool, stroke.where, stroke.tool === "eraser");
     this.draw();
   }
 
@@ -925,10 +966,10 @@ class View {
     this.draw();
   }
 
-  fillAt([r, c]) {
-    const { image, facts } = this, mask = this.store.masks.get(this.slice), row = Math.round(r), column = Math.round(c);
-    if (!mask || row < 0 || column < 0 || row >= facts.shape[1] || column >= facts.shape[2]) return;
-    const seed = row * image.columns + column, value = mask[seed];
+  fillAt(place) {
+    const { image } = this, mask = this.store.masks.get(this.slice), at = this.within(place);
+    if (!mask || !at) return;
+    const seed = at[0] * image.columns + at[1], value = mask[seed];
     const range = this.allowed(new Uint8Array(mask.length).fill(1));
     this.paint("fill", flood(image, seed, (at) => mask[at] === value && range[at]), this.parts.erase.checked);
   }
@@ -944,7 +985,10 @@ class View {
     const scope = this.parts.scope.value, content = { tool, slice: this.slice, everywhere: scope === "all slices", ...this.options() };
     if (tool === "relabel") {
       content.into = this.parts.into.value;
-      if (scope === "part at cross") content.around = this.cursor.map(Math.round);
+      if (scope === "part at cross") {
+        content.around = this.within(this.cursor);
+        if (!content.around) return this.say("The cross lies beside the image.", true);
+      }
     }
     this.send(content);
   }
@@ -972,7 +1016,7 @@ class View {
   }
 
   inPlane(down, across) {        // a pose from steps on the screen, in mm: rows lead backwards or down, columns to the left or backwards
-    return { axial: [-across, -down, 0, 0], coronal: [-across, 0, -down, 0], sagittal: [0, -across, -down, 0] }[this.facts.plane];
+    return { axial: [-across, -down, 0, 0], coronal: [-across, 0, -down, 0], sagittal: [0, -across, -down, 0] }[this.facts.t2.plane];
   }
 
   decide(decision, slice) {
@@ -995,6 +1039,7 @@ class View {
       } else this.show(this.slice + (event.deltaY < 0 ? 1 : -1));
     }, { passive: false });
     canvas.addEventListener("pointerdown", (event) => {
+      if (!event.isPrimary || drag) return;  // a second finger or button draws nothing of its own
       event.preventDefault();
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
@@ -1006,6 +1051,7 @@ class View {
       if (["brush", "eraser"].includes(kind)) { this.brush(place, place); this.draw(); } else if (["polygon", "fill", "pick"].includes(kind)) this.useAt(place);
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (!event.isPrimary) return;
       const place = picture.place(event), dx = event.clientX - (drag?.x ?? 0), dy = event.clientY - (drag?.y ?? 0);
       if (isMap && this.store.state.link) {          // the cross of the structural image follows the map's
         const there = times(inverse(this.store.state.link), [this.t2Slice, ...place]);
@@ -1031,12 +1077,14 @@ class View {
       this.draw();
     });
     const end = (event) => {
-      if (drag?.kind === "align") {                  // axial: columns lead to the patient's left, rows backwards
-        const [r, c] = picture.place(event), { spacing } = this.facts.t2;
-        this.nudge(this.inPlane((r - drag.place[0]) * spacing[1], (c - drag.place[1]) * spacing[2]));
-      }
-      if (this.stroke && drag) this.endStroke();
+      if (!event.isPrimary) return;
+      const ended = drag;
       drag = null;
+      if (ended?.kind === "align") {                  // axial: columns lead to the patient's left, rows backwards
+        const [r, c] = picture.place(event), { spacing } = this.facts.t2;
+        this.nudge(this.inPlane((r - ended.place[0]) * spacing[1], (c - ended.place[1]) * spacing[2]));
+      }
+      if (this.stroke && ended) this.endStroke();
     };
     canvas.addEventListener("pointerup", end);
     canvas.addEventListener("pointercancel", end);
@@ -1056,7 +1104,7 @@ class View {
     if (typing) { if (event.key === "Escape" || (event.key === "Enter" && event.target.tagName === "INPUT")) this.root.focusStage(); return; }
     const onButton = event.target.tagName === "BUTTON" || event.target.type === "checkbox";
     const { key, shiftKey, altKey } = event, command = event.ctrlKey || event.metaKey, far = shiftKey ? 8 : 1, mm = shiftKey ? 2 : 0.5;
-    const act = this.action(key, { shiftKey, altKey, command, onButton, far, mm });
+    const act = this.action(altKey && event.code.startsWith("Digit") ? event.code.slice(5) : key, { shiftKey, altKey, command, onButton, far, mm });
     if (!act) return;
     event.preventDefault();
     act();
@@ -1087,7 +1135,7 @@ class View {
       PageUp: () => this.show(this.slice + 1), PageDown: () => this.show(this.slice - 1), Home: () => this.show(0), End: () => this.show(this.facts.shape[0] - 1),
       " ": () => this.useAt(this.cursor.map(Math.round)), Enter: () => (this.corners.length ? this.closePolygon() : this.useAt(this.cursor.map(Math.round))),
       Escape: () => { this.corners = []; this.stroke = null; this.pen = false; this.draw(); },
-      d: () => { this.pen = !this.pen; if (this.pen) this.brush(this.cursor, this.cursor); else this.endStroke(); this.draw(); },
+      d: () => { if (this.pen) this.endStroke(); else if (["brush", "eraser"].includes(this.tool)) { this.pen = true; this.brush(this.cursor, this.cursor); } this.draw(); },
       "[": () => this.setRadius(this.radius - 0.5), "]": () => this.setRadius(this.radius + 0.5),
       "+": () => this.zoomCross(1.25), "=": () => this.zoomCross(1.25), "-": () => this.zoomCross(0.8), 0: () => { this.image.fit(); this.map?.fit(); this.draw(); },
       n: () => this.stepLabel(1), N: () => this.stepLabel(-1), z: () => this.turn("undo"), y: () => this.turn("redo"),

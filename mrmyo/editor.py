@@ -22,7 +22,7 @@ from mrmyo.editor_session import DECISIONS, Session, open_session
 from mrmyo.editor_t2 import T2Side
 from mrmyo.editor_targets import targets
 from mrmyo.figures.pictures import label_colours
-from mrmyo.journal import read_history
+from mrmyo.journal import is_journal, read_history, replay
 from mrmyo.t2 import T2Maps
 from mrmyo.volume import Volume
 
@@ -75,15 +75,15 @@ def review(volume: Volume, labels: Volume | None = None, journal=None, *, review
         raise ValueError("There is neither a mask nor a journal to go on with; pass labels.")
     side = None
     if t2 is not None:
-        from mrmyo.journal import replay
-
+        known = replay(journal) if Path(journal).exists() and is_journal(journal) else None
         image = None
         if isinstance(t2, T2Maps):
             image = t2.volume("s0")
             image = image.with_array(np.nan_to_num(image.array, posinf=0))
         values = t2.volume("t2_ms") if isinstance(t2, T2Maps) else t2
-        base = labels if labels is not None else replay(journal).base
-        side = T2Side(values, base, transform=transform, image=image)
+        if known is not None and known.before_hand is not None:
+            transform = known.before_hand  # what was moved by hand was moved from there
+        side = T2Side(values, labels if known is None else known.base, transform=transform, image=image)
     return Editor(open_session(volume, labels, journal, reviewer, side), height=height)
 
 
@@ -137,8 +137,11 @@ class Editor(anywidget.AnyWidget):
         return read_history(self.journal)
 
     def close(self) -> None:
-        """Take the widget from the page and let go of the journal; another kernel may then go on with it."""
-        self.session.close()
+        """Take the widget from the page; the last one of a review lets go of its journal, for another kernel."""
+        if self._tell in self.session.views:
+            self.session.views.remove(self._tell)
+        if not self.session.views:
+            self.session.close()
         super().close()
 
     def _repr_mimebundle_(self, **kwargs):
@@ -155,11 +158,10 @@ def _facts(session, height):
     colours = {str(value): to_hex(rgb) for value, rgb in label_colours().items()}
     shape = session.review.screen.shape
     low, high = session.image_range
-    step = np.abs(session.affine[:3, 0]).argmax()
     facts = {
         "shape": list(shape), "spacing": np.linalg.norm(session.affine[:3, :3], axis=0).tolist(),
         "range": [low, high], "window": _window(session.image), "height": height, "decisions": list(DECISIONS),
-        "plane": ("sagittal", "coronal", "axial")[step],
+        "plane": _plane(session.affine),
         "targets": [{"key": one.key, "name": one.name, "side": one.side, "values": list(one.values)}
                     for one in targets().values()],
         "colours": colours,
@@ -171,10 +173,15 @@ def _facts(session, height):
 
         map_ = np.round(255 * colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
         facts["t2"] = {"shape": list(session.t2.screen.shape), "shown_ms": list(T2_SHOWN_MS),
-                       "box": _box(session.t2.start, session.t2.affine),
+                       "plane": _plane(session.t2.affine), "box": _box(session.t2.start, session.t2.affine),
                        "spacing": np.linalg.norm(session.t2.affine[:3, :3], axis=0).tolist(),
                        "colours": base64.b64encode(map_.tobytes()).decode()}
     return facts
+
+
+def _plane(affine):
+    """The plane that the slices on the screen are nearest to."""
+    return ("sagittal", "coronal", "axial")[np.abs(affine[:3, 0]).argmax()]
 
 
 def _middle(screen):

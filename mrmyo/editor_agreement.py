@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from mrmyo.journal import JournalError, replay
 from mrmyo.labels import carry
 from mrmyo.measure import dice_by_muscle, t2_by_muscle
@@ -34,16 +36,17 @@ def reader_agreement(first, second, *, t2: T2Maps | None = None, transform=None)
     ------
     JournalError
         When the two began with different masks or images, when one person wrote in both, or when one has not decided
-        yet: the second reader is to be blind to the first.
+        yet (accepted, rejected or asked for a second reader): the second reader is to be blind to the first.
     """
     reviews = [replay(path) for path in (first, second)]
     one, other = reviews
     if one.header["image"] != other.header["image"] or one.header["mask"] != other.header["mask"]:
         raise JournalError("The two reviews did not begin with the same mask of the same image; expected two readers "
                            "of one.")
-    both = set(one.reviewers) & set(other.reviewers)
+    names = [{_plain(name): name for name in review.reviewers} for review in reviews]
+    both = [names[0][name] for name in sorted(set(names[0]) & set(names[1]))]
     if both:
-        raise JournalError(f"{', '.join(sorted(both))} wrote in both journals; a second reader is somebody else.")
+        raise JournalError(f"{', '.join(both)} wrote in both journals; a second reader is somebody else.")
     for number, review in enumerate(reviews, start=1):
         if review.decision["decision"] == "open" or not review.decision["stands"]:
             raise JournalError(f"Reader {number} has not decided on the study yet (or changed the mask since); "
@@ -61,3 +64,8 @@ def reader_agreement(first, second, *, t2: T2Maps | None = None, transform=None)
                                 on=["side", "muscle"], how="left")
         table["delta_t2_ms"] = table.t2_2_ms - table.t2_1_ms
     return table
+
+
+def _plain(name):
+    """A name however it is typed."""
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -7,21 +7,22 @@ changed goes to all views, for a page may show the review twice.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
 from mrmyo import editor_tools as tools
-from mrmyo.editor_t2 import LIMITS, T2Side, moved
+from mrmyo.editor_messages import check_comment, check_index, check_place, check_pose, check_reviewer, check_voxels
+from mrmyo.editor_t2 import T2Side, moved
 from mrmyo.editor_targets import EditError, target
-from mrmyo.journal import Journal, JournalError, check_belongs
+from mrmyo.journal import Journal, JournalError, check_belongs, image_hash
 from mrmyo.journal_screen import changed_runs, screen_affine, to_screen
 from mrmyo.labels import is_muscle
 from mrmyo.volume import GridError, Volume, same_grid
 
-__all__ = ["DECISIONS", "Session", "image_hash", "open_session"]
+__all__ = ["DECISIONS", "Session", "open_session"]
 
 DECISIONS = ("accepted", "rejected", "second reader", "open")
 DRAWN = ("brush", "eraser", "polygon", "fill", "keys")  # tools whose voxels the browser finds
@@ -59,7 +60,7 @@ class Session:
         self.reviewer, self.t2 = reviewer, t2
         self._base = to_screen(self.review.base)
         self._slices: list = [None] * len(self._base)
-        self._seen: dict[str, dict] = {}  # what was answered to each op
+        self._refused: dict[str, dict] = {}  # what was answered to an op that was refused
         self.views: list = []  # functions that take an answer and its buffers
 
     @property
@@ -93,12 +94,18 @@ class Session:
             else:
                 raise EditError(f"Found a message of the kind {kind!r}.")
         except (EditError, JournalError, GridError) as error:
-            answer({"kind": "refused", "op": message.get("op"), "message": str(error),
-                    "revision": self.review.revision} if isinstance(message, dict) else {"kind": "refused"}, [])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            answer({"kind": "refused", "op": message.get("op") if isinstance(message, dict) else None,
-                    "message": f"Found a message that is none ({type(error).__name__}: {error}). Nothing was changed.",
-                    "revision": self.review.revision}, [])
+            answer(self._refusal(message, str(error)), [])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            words = f"Found a message that is none ({type(error).__name__}: {error}). Nothing was changed."
+            answer(self._refusal(message, words), [])
+
+    def _refusal(self, message, words):
+        """The answer to a message that was refused; the same one, should it come again."""
+        op = message.get("op") if isinstance(message, dict) else None
+        told = {"kind": "refused", "op": op, "message": words, "revision": self.review.revision}
+        if isinstance(op, str) and op not in self.review.ops:
+            self._refused[op] = told
+        return told
 
     def state(self) -> dict:
         """What a view has to know of the review, besides voxels."""
@@ -123,10 +130,7 @@ class Session:
         return self._slices[index]
 
     def _index(self, value) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(self.review.screen):
-            raise EditError(f"Found the slice {value!r}; expected 0 to {len(self.review.screen) - 1}. "
-                            "Nothing was changed.")
-        return value
+        return check_index(value, len(self.review.screen))
 
     def _slice(self, index):
         head = {"kind": "slice", "slice": index, "revision": self.review.revision}
@@ -135,9 +139,7 @@ class Session:
     def _t2_slice(self, message):
         if self.t2 is None:
             raise EditError("This review has no T2 map.")
-        index = message["slice"]
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.t2.screen):
-            raise EditError(f"Found the slice {index!r} of the T2 map; expected 0 to {len(self.t2.screen) - 1}.")
+        index = check_index(message["slice"], len(self.t2.screen))
         labels = self.t2.slice_labels(self.review.screen, self.affine, index, self.review.pose)
         values = [self.t2.screen[index].tobytes()] if message.get("values", True) else []
         return {"kind": "t2", "slice": index, "revision": self.review.revision}, [labels.tobytes(), *values]
@@ -151,12 +153,15 @@ class Session:
     def _edit(self, message, buffers, answer):
         """Journal one edit or decision, let it count and tell all views."""
         op, base, review = message["op"], message["base"], self.review
-        if op in self._seen:  # its acknowledgement was lost: it counted already
-            answer(self._seen[op], [])
-            return
         if not isinstance(op, str) or not 0 < len(op) <= 64 or not isinstance(base, int):
             raise EditError("Found an edit without a word of its own or without the revision it is based on.")
-        reviewer = self._reviewer(message)
+        if op in review.ops:  # its acknowledgement was lost: it counted already
+            answer({**self.state(), "kind": "change", "op": op, "tool": "again", "slices": [], "n_voxels": 0}, [])
+            return
+        if op in self._refused:
+            answer(self._refused[op], [])
+            return
+        reviewer = check_reviewer(message.get("reviewer", self.reviewer))
         if message["kind"] == "decide":
             facts, tool = self._decision(message, base), "decide"
         else:
@@ -169,16 +174,13 @@ class Session:
         self.reviewer = reviewer
         told = {**self.state(), "kind": "change", "op": op, "tool": tool, "label": entry.get("label", ""),
                 "slices": np.unique(runs[:, 0]).tolist(), "n_voxels": int(runs[:, 2].sum())}
-        self._seen[op] = told
+        voxels = np.ascontiguousarray(runs[:, [0, 1, 2, 4]], np.int32).tobytes()
         for tell in list(self.views):
-            tell(told, [np.ascontiguousarray(runs[:, [0, 1, 2, 4]], np.int32).tobytes()])
-
-    def _reviewer(self, message):
-        reviewer = str(message.get("reviewer", self.reviewer)).strip()
-        if not 0 < len(reviewer) <= 40 or not reviewer.isprintable():
-            raise EditError("Enter who you are (reviewer: a name or key of at most 40 characters); the journal keeps "
-                            "who changed what. Nothing was changed.")
-        return reviewer
+            try:
+                tell(told, [voxels])
+            except Exception:  # it counts, whatever keeps a view from hearing of it
+                logging.getLogger(__name__).exception("A view of the review could not be told of entry %d.",
+                                                      entry["seq"])
 
     def _decision(self, message, base):
         if base != self.review.revision:
@@ -186,11 +188,8 @@ class Session:
         decision, index = message["decision"], message.get("slice")
         if decision not in DECISIONS:
             raise EditError(f"Found the decision {decision!r}; expected one of {', '.join(DECISIONS)}.")
-        comment = str(message.get("comment", ""))
-        if len(comment) > 2000:
-            raise EditError("The comment has more than 2000 characters.")
-        return {"decision": decision, "slice": None if index is None else self._index(index), "comment": comment,
-                "mask": self.review.version}
+        return {"decision": decision, "slice": None if index is None else self._index(index),
+                "comment": check_comment(message.get("comment", "")), "mask": self.review.version}
 
     def _change(self, tool, message, buffers, base):
         """What the journal is to hold of an edit; None where it changes nothing."""
@@ -201,9 +200,10 @@ class Session:
             stack = review.done if tool == "undo" else review.undone
             return {"of": stack[-1]} if stack else None
         if tool == "nudge":
-            return self._nudge(message)
+            return self._nudge(message, base)
         changed, label = self._use(tool, message, buffers)
-        stale = [index for index in changed if review.touched[index] > base]
+        looked_at = [self._index(message[name]) for name in ("source", "first", "last") if name in message]
+        stale = [index for index in [*changed, *looked_at] if review.touched[index] > base]
         if stale or base > review.revision:
             raise EditError(f"Slice {(stale or ['?'])[0]} was changed elsewhere since this view last heard of it. Your "
                             "edit was not applied; the slice as it is now is shown.")
@@ -212,17 +212,17 @@ class Session:
         runs = np.concatenate([np.zeros((0, 5), np.int32), *parts])
         return {"label": label, "runs": runs} if runs.size else None
 
-    def _nudge(self, message):
+    def _nudge(self, message, base):
         if self.t2 is None:
             raise EditError("This review has no T2 map to move the mask on.")
-        pose = [round(float(value), 4) for value in message["pose"]]
-        if len(pose) != len(LIMITS) or not np.isfinite(pose).all() or (np.abs(pose) > LIMITS).any():
-            raise EditError("Found a move of the mask beyond 30 mm or 15°: check that both series are of this patient. "
-                            "Nothing was changed.")
+        if not self.review.posed <= base <= self.review.revision:
+            raise EditError("The mask was moved elsewhere since this view last heard of it; look again, then move it.")
+        pose = check_pose(message["pose"])
         old = list(self.review.pose)
         if pose == old:
             return None
-        return {"pose": [old, pose], "transform": moved(self.t2.transform, pose, self.t2.centre).tolist(),
+        return {"pose": [old, pose], "before_hand": self.t2.transform.tolist(),
+                "transform": moved(self.t2.transform, pose, self.t2.centre).tolist(),
                 "runs": np.zeros((0, 5), np.int32)}
 
     def _use(self, tool, message, buffers):
@@ -232,7 +232,7 @@ class Session:
         options = {"only_empty": bool(message.get("only_empty", False))}
         if tool in DRAWN:
             index = self._index(message["slice"])
-            where = self._where(buffers)
+            where = check_voxels(buffers, screen.shape[1:])
             if message.get("erase", tool == "eraser"):
                 return tools.erase(screen, index, where, chosen), chosen.key
             return tools.draw(screen, index, where, chosen, **options), chosen.key
@@ -251,31 +251,18 @@ class Session:
             return tools.copy_slice(screen, self._index(message["source"]), slices[0], chosen, **options), chosen.key
         if tool == "relabel":
             into = target(message["into"])
-            around = message.get("around")
+            around = check_place(message.get("around"), screen.shape[1:])
             return tools.relabel(screen, slices, chosen, into, around=around), f"{chosen.key} into {into.key}"
         if tool == "swap sides":
             return tools.swap_sides(screen, slices), chosen.key
         raise EditError(f"Found the tool {tool!r}, which the editor does not have. Nothing was changed.")
 
-    def _where(self, buffers):
-        """The voxels of a drawn message: pairs of start and length in one slice."""
-        shape = self.review.screen.shape[1:]
-        n = shape[0] * shape[1]
-        if len(buffers) != 1 or len(bytes(buffers[0])) % 8:
-            raise EditError("Found an edit without its voxels. Nothing was changed.")
-        runs = np.frombuffer(buffers[0], np.uint32).reshape(-1, 2).astype(np.int64)
-        if len(runs) > n or (runs[:, 0] + runs[:, 1] > n).any():
-            raise EditError("Found an edit of voxels outside the slice. Nothing was changed.")
-        where = np.zeros(n + 1, np.int32)
-        np.add.at(where, runs[:, 0], 1)
-        np.add.at(where, runs.sum(axis=1), -1)
-        return (np.cumsum(where[:-1]) > 0).reshape(shape)
-
     def close(self) -> None:
         """End the session: the journal may then be written by another kernel."""
         self.journal.close()
         self.views.clear()
-        _OPEN.pop(self.journal.path, None)
+        if _OPEN.get(self.journal.path) is self:
+            del _OPEN[self.journal.path]
 
 
 def open_session(volume, labels, journal, reviewer="", t2=None) -> Session:
@@ -314,11 +301,6 @@ def _range(array):
 
 def _grey(array):
     """An image as 16-bit grey between its extremes; what is not finite is black."""
+    array = np.asarray(array, float)
     low, high = _range(array)
     return np.round((np.nan_to_num(array, nan=low, posinf=high, neginf=low) - low) / (high - low) * 65535).astype("<u2")
-
-
-def image_hash(volume: Volume) -> str:
-    """A hash of voxels and place, by which a journal knows its image."""
-    voxels = np.ascontiguousarray(volume.array, dtype=np.float32)
-    return hashlib.sha256(voxels.tobytes() + np.round(volume.affine, 3).tobytes()).hexdigest()[:16]

@@ -111,6 +111,8 @@ def locked(folder, *, patience_s: float = 0.0) -> Iterator[None]:
                 break
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile would hold it on
         os.close(handle)
 
 

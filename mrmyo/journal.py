@@ -8,149 +8,38 @@ unnoticed. Undoing is an entry too. A last line that a crash cut short is set as
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import secrets
+import signal
+import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from mrmyo.files import FolderInUseError, locked, replacing
+from mrmyo.journal_reading import (
+    FORMAT,
+    START,
+    check_belongs,
+    image_hash,
+    is_journal,
+    read_entries,
+    read_history,
+    replay,
+    replay_content,
+    seal,
+)
 from mrmyo.journal_review import JournalError, Review, mask_version
-from mrmyo.journal_screen import pack, to_screen, unpack
-from mrmyo.volume import Volume, same_grid
+from mrmyo.journal_screen import pack
+from mrmyo.volume import Volume
 
 __all__ = [
-    "FORMAT", "Journal", "JournalError", "Review", "check_belongs", "is_journal", "mask_version", "read_history",
-    "replay",
+    "FORMAT", "Journal", "JournalError", "Review", "check_belongs", "image_hash", "is_journal", "mask_version",
+    "read_history", "replay",
 ]
-
-FORMAT = "mrmyo mask review 1"
-CHECK = ',"check":"'  # and 16 hexadecimal digits, a quotation mark and a brace end every line
-
-
-def _begin(header) -> Review:
-    """The review that a journal's first entry begins."""
-    if header.get("format") != FORMAT:
-        raise JournalError(f"Found a journal of the format {header.get('format')!r}; this mrmyo reads {FORMAT!r}.")
-    base = Volume(unpack(header["mask"], np.uint8, header["shape"]), np.array(header["affine"]))
-    screen = to_screen(base)
-    return Review(header, base, screen, touched=[0] * len(screen))
-
-
-def _seal(entry, before) -> bytes:
-    """One line: an entry with a hash of itself and of all before it."""
-    body = json.dumps(entry, separators=(",", ":"), ensure_ascii=True)
-    check = hashlib.sha256((before + body).encode()).hexdigest()[:16]
-    return f'{body[:-1]}{CHECK}{check}"}}\n'.encode()
-
-
-def _open_seal(line: bytes, before):
-    """The entry of one line and its hash; None where it is not whole."""
-    try:
-        body, _, check = line.decode("ascii").rpartition(CHECK)
-        body += "}"
-        if check == hashlib.sha256((before + body).encode()).hexdigest()[:16] + '"}':
-            return json.loads(body), check[:16]
-    except ValueError:
-        pass
-    return None
-
-
-def _read(content: bytes):
-    """Entries of a journal with the hash of the last, and how many bytes hold them; what follows is torn."""
-    entries, check, length = [], "", 0
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        found = _open_seal(line, check)
-        if found is None:
-            if any(lines[number:]):
-                raise JournalError(
-                    f"Line {number} of the journal was changed, or one before it is missing; the {number - 1} entries "
-                    "before it are intact. Bring back an unchanged copy, or begin another journal with the mask as you "
-                    "have it."
-                )
-            break
-        entries.append(found[0])
-        check = found[1]
-        length += len(line) + 1
-    return entries, check, length
-
-
-def replay(path, *, until: int | None = None) -> Review:
-    """What a journal leads to, from the file alone, which is not changed.
-
-    Parameters
-    ----------
-    path : path
-    until : int, optional
-        The last entry to count; all when None.
-
-    Returns
-    -------
-    Review
-        Its ``labels`` are the mask, ``decision`` what was decided on it, ``pose`` how it was moved on the T2 map.
-
-    Raises
-    ------
-    JournalError
-        When the file is no journal, or was changed.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise JournalError(f"The journal cannot be read: {error.strerror}.") from error
-    return _replay(content, until)[0]
-
-
-def _replay(content, until=None):
-    entries, check, length = _read(content)
-    if not entries:
-        raise JournalError("Found no journal of a review in this file: its first line is not whole.")
-    try:
-        review = _begin(entries[0])
-        for entry in entries[1:]:
-            if until is not None and entry["seq"] > until:
-                break
-            review.apply(entry)
-    except (KeyError, TypeError, IndexError) as error:
-        raise JournalError(f"Found an entry in the journal that this mrmyo does not understand ({error!r}).") from error
-    return review, check, length
-
-
-def is_journal(path) -> bool:
-    """Whether a file begins as a journal does; not for what is no file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(20).startswith(b'{"seq":0,"format":')
-    except (OSError, TypeError, ValueError):
-        return False
-
-
-def read_history(path):
-    """What was done in a review: a table with a row for every entry.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``seq``, ``time`` (UTC), ``reviewer``, ``tool``, ``label``, ``slices``, ``n_voxels``, ``decision``, ``comment``
-        and ``undone``, whether the entry does not count any more.
-    """
-    import pandas as pd
-
-    content = Path(path).read_bytes()
-    review, entries = _replay(content)[0], _read(content)[0]
-    rows = [{"seq": entry["seq"], "time": entry["time"], "reviewer": entry["reviewer"], "tool": entry["tool"],
-             "label": str(entry.get("label", "")), "slices": ", ".join(map(str, entry.get("slices", []))),
-             "n_voxels": entry.get("n_voxels", 0), "decision": entry.get("decision", ""),
-             "comment": entry.get("comment", ""),
-             "undone": entry["seq"] in review.edits and entry["seq"] not in review.done} for entry in entries[1:]]
-    return pd.DataFrame(rows, columns=["seq", "time", "reviewer", "tool", "label", "slices", "n_voxels", "decision",
-                                       "comment", "undone"])
 
 
 class Journal:
@@ -183,9 +72,11 @@ class Journal:
         self.recovered = None
         with ExitStack() as stack:
             try:
-                begun = not self.path.exists() and self._begin_file(labels, image)
+                self._file = stack.enter_context(self._open(labels is not None))
                 stack.enter_context(locked(self.path))
-                self._file = stack.enter_context(open(self.path, "r+b", buffering=0))
+                if not self._in_place():  # somebody put another file there in this very moment
+                    raise FolderInUseError
+                content = self._begun(self._file.read(), labels, image)
             except FolderInUseError as error:
                 raise JournalError(
                     "This journal is being written by another kernel. Shut that one down (or close its review), then "
@@ -196,12 +87,7 @@ class Journal:
                     f"The journal {self.path.name} cannot be written: {error.strerror}. Without it no stroke would be "
                     "kept; give a path on a disk that can be written."
                 ) from error
-            content = self._file.read()
-            if not begun and labels is not None and not _read(content)[0]:  # cut short before the first entry was whole
-                self._set_aside(content, 0)
-                content = self._first_line(labels, image)
-                self._write(content)
-            self.review, self._check, length = _replay(content)
+            self.review, self._check, length = replay_content(content)
             check_belongs(self.review, labels, image)
             if length < len(content):
                 self._set_aside(content[length:], length)
@@ -209,29 +95,49 @@ class Journal:
                 self._file.seek(len(content))
                 self._write(b"\n")
             self._length = length
-            self._file.seek(length)
             self._stack = stack.pop_all()
 
-    def _first_line(self, labels, image):
-        if labels is None:
+    def _open(self, may_begin):
+        """The file, made where there is none and a mask to begin with."""
+        if may_begin:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        elif not self.path.exists():
             raise JournalError("Found no journal and no mask to begin one with; pass labels.")
+        return os.fdopen(os.open(self.path, os.O_RDWR | (os.O_CREAT if may_begin else 0), 0o666), "r+b", buffering=0)
+
+    def _in_place(self):
+        """Whether the path still leads to the file that is open."""
+        try:
+            there, here = os.stat(self.path), os.fstat(self._file.fileno())
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def _begun(self, content, labels, image):
+        """The content of the file; a new one where it is empty, or was cut short before the first entry was whole."""
+        if labels is None or b"\n" in content or not START.startswith(content[:len(START)]) or read_entries(content)[0]:
+            return content  # a file of another kind is left alone
+        self._set_aside(content, 0)
         header = {"seq": 0, "format": FORMAT, "time": _now(), "id": secrets.token_hex(6), "image": image,
                   "shape": list(labels.shape), "affine": np.asarray(labels.affine).tolist(),
                   "mask": pack(np.asarray(labels.array, np.uint8))}
-        return _seal(header, "")
-
-    def _begin_file(self, labels, image):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = self._first_line(labels, image)
-        with replacing(self.path) as partial:
-            partial.write_bytes(line)
-        return True
+        content = seal(header, "")
+        try:
+            self._write(content)
+        except OSError:
+            with suppress(OSError):
+                self.path.unlink()
+            raise
+        return content
 
     def _set_aside(self, torn, length):
         """Keep what a crash left of a line beside the journal, and cut it off."""
         if torn:
             self.recovered = self.path.with_name(f"{self.path.name}.torn-{int(time.time())}-{secrets.token_hex(2)}")
             self.recovered.write_bytes(torn)
+        self._rewind(length)
+
+    def _rewind(self, length):
         self._file.truncate(length)
         self._file.seek(length)
 
@@ -241,7 +147,7 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def append(self, tool: str, reviewer: str, **facts) -> tuple[dict, np.ndarray]:
-        """Write one entry to the disk and then let it count.
+        """Write one entry to the disk and then let it count. An interrupt waits until that is done.
 
         Parameters
         ----------
@@ -266,56 +172,63 @@ class Journal:
             facts |= {"slices": np.unique(runs[:, 0]).tolist(), "n_voxels": int(runs[:, 2].sum()),
                       "voxels": pack(np.asarray(runs, np.int32))}
         entry = {"seq": self.review.revision + 1, "time": _now(), "reviewer": reviewer, "tool": tool, **facts}
-        line = _seal(entry, self._check)
-        try:
-            self._write(line)
-        except (OSError, ValueError) as error:  # ValueError: the file is closed
-            with suppress(OSError, ValueError):
-                self._file.truncate(self._length)
-                self._file.seek(self._length)
-            raise JournalError(
-                f"This could not be saved: {getattr(error, 'strerror', None) or error}. It was not applied; the mask "
-                "is as it was."
-            ) from error
-        try:
-            changed = self.review.apply(entry)
-        except JournalError:  # never written by the tools; the file must not hold it either
-            self._file.truncate(self._length)
-            self._file.seek(self._length)
-            raise
-        self._length += len(line)
-        self._check = line[-19:-3].decode()
+        line = seal(entry, self._check)
+        with _uninterrupted():
+            try:
+                self._restore()
+                self._rewind(self._length)  # what a write that failed may have left is no part of it
+                self._write(line)
+                changed = self.review.apply(entry)
+            except (OSError, ValueError) as error:  # ValueError: the file is closed, or the entry does not follow
+                with suppress(OSError, ValueError):
+                    self._rewind(self._length)
+                if isinstance(error, JournalError):
+                    raise
+                raise JournalError(
+                    f"This could not be saved: {getattr(error, 'strerror', None) or error}. It was not applied; the "
+                    "mask is as it was."
+                ) from error
+            self._length += len(line)
+            self._check = line[-19:-3].decode()
         return entry, changed
+
+    def _restore(self):
+        """Bring the file back where somebody took it away while it was open: what was acknowledged is to be found."""
+        if self._in_place():
+            return
+        self._file.seek(0)
+        content = self._file.read(self._length)
+        kept = self.path.with_name(f"{self.path.stem}.kept-{int(time.time())}{self.path.suffix}") \
+            if self.path.exists() else self.path
+        with replacing(kept) as partial:
+            partial.write_bytes(content)
+        if kept is not self.path:
+            raise JournalError(
+                f"Another file was put in the place of this journal. What was done so far is kept in {kept.name}; go "
+                "on with that one, or move the other file away. The last edit was not applied."
+            )
+        self._file = self._stack.enter_context(self._open(False))
+        self._stack.enter_context(locked(self.path))
 
     def close(self) -> None:
         """Let go of the file; another kernel may then write to it."""
         self._stack.close()
 
 
-def check_belongs(review: Review, labels: Volume | None, image: str) -> None:
-    """Refuse an image or a mask (None: any) that a journal was not begun on.
-
-    Raises
-    ------
-    JournalError
-    """
-    if image and review.header["image"] and image != review.header["image"]:
-        raise JournalError(
-            "This journal was begun on another image. Give it that image, or give another path for the journal of this "
-            "one; nothing was changed."
-        )
-    if labels is None:
+@contextmanager
+def _uninterrupted():
+    """Let an interrupt (the notebook's stop button) wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    if not same_grid(labels, review.base):
-        raise JournalError(
-            f"This journal was begun on a mask of {review.base.shape} voxels at another place or in another order; "
-            f"found one of {labels.shape}. Give another path for its journal; nothing was changed."
-        )
-    if mask_version(labels.array) not in (mask_version(review.base.array), review.version):
-        raise JournalError(
-            "This journal was begun on another mask of this image. To go on with the journal, pass the mask it began "
-            "with, or labels=None; to correct this mask, give another path for its journal. Nothing was changed."
-        )
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda *_: waiting.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _now():

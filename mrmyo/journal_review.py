@@ -44,6 +44,8 @@ class Review:
         The number of the last entry.
     changed : int
         The number of the last entry that changed the mask or the pose.
+    posed : int
+        The number of the last entry that changed the pose.
     touched : list of int
         For every slice the number of the last entry that changed it.
     decisions : dict
@@ -60,9 +62,11 @@ class Review:
     undone: list = field(default_factory=list)
     revision: int = 0
     changed: int = 0
+    posed: int = 0
     touched: list = field(default_factory=list)
     decisions: dict = field(default_factory=dict)
     reviewers: list = field(default_factory=list)
+    ops: dict = field(default_factory=dict)  # the browser's word for an edit: its entry number
     edits: dict = field(default_factory=dict)  # entry number: its runs, its poses and its transform
 
     @property
@@ -84,8 +88,16 @@ class Review:
     @property
     def transform(self) -> list | None:
         """The alignment with the mask as it was moved by hand, as `mrmyo.align` takes it; None where it was not."""
-        moves = [self.edits[seq][2] for seq in self.done if self.edits[seq][1]]
-        return moves[-1] if moves and any(self.pose) else None
+        return self._move(0) if any(self.pose) else None
+
+    @property
+    def before_hand(self) -> list | None:
+        """The alignment that the mask was moved from by hand; None where it never was."""
+        return self._move(1)
+
+    def _move(self, which):
+        moves = [self.edits[seq][2][which] for seq in self.edits if self.edits[seq][1] and (which or seq in self.done)]
+        return moves[-1] if moves else None
 
     def apply(self, entry: dict) -> np.ndarray:
         """Take one entry in; gives the runs of voxels that it changed (`COLUMNS`), with their values before and after.
@@ -109,13 +121,16 @@ class Review:
             runs = unpack(entry["voxels"], np.int32, (-1, len(COLUMNS)))
             poses = [tuple(pose) for pose in entry.get("pose", ())]
             self._change(runs, poses, backwards=False)
-            self.edits[seq] = runs, poses, entry.get("transform")
+            self.edits[seq] = runs, poses, (entry.get("transform"), entry.get("before_hand"))
+            self.posed = seq if poses else self.posed
             self.done.append(seq)
             self.undone.clear()
             self.changed = seq
         self.revision = seq
         for index in np.unique(runs[:, 0]):
             self.touched[index] = seq
+        if "op" in entry:
+            self.ops[entry["op"]] = seq
         if entry["reviewer"] not in self.reviewers:
             self.reviewers.append(entry["reviewer"])
         return runs
@@ -126,6 +141,7 @@ class Review:
         if not here or here[-1] != of:
             raise JournalError(f"Found the entry {of} to {tool}; expected {here[-1] if here else 'none'}.")
         runs, poses, _ = self.edits[of]
+        self.posed = self.revision + 1 if poses else self.posed
         self._change(runs, poses, backwards=tool == "undo")
         there.append(here.pop())
         return runs[:, [0, 1, 2, 4, 3]] if tool == "undo" else runs

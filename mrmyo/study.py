@@ -85,7 +85,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     mask = choose_mask(stages, structural, read, labels, model, progress)
     how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
     aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
-                         lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform))
+                         lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform,
+                                             mask.before_hand))
     from_echoes = chosen.t2_source == "echoes"
     option = settings.t2_model if from_echoes else settings.t2_map_unit_ms
     fitted = stages.run("fit", [chosen.t2_source, origin[chosen.t2], option],

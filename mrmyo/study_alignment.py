@@ -29,7 +29,8 @@ REGION = [COUNTED, STEPS]
 SHOWN_ERODE_MM, SHOWN_FAT = 2.0, 0.3  # what the table tries where the settings ask for nothing
 
 
-def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, settings: Settings, transform=None) -> None:
+def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, settings: Settings, transform=None,
+                before_hand=None) -> None:
     """Carry the mask to the T2 images; leaves ``mask.nii.gz``, ``labels_t2.nii.gz`` and ``alignment.json``.
 
     Parameters
@@ -40,8 +41,8 @@ def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, setti
     echoes : Volume
         Or the scanner's own T2 map.
     settings : Settings
-    transform : array, optional
-        As somebody set it by hand, in place of what the images show.
+    transform, before_hand : array, optional
+        As somebody set it by hand, in place of what the images show, and what it was moved from.
     """
     out = Path(out_dir)
     found = align(mask, moving=structural, fixed=echoes, refine=settings.alignment, transform=transform,
@@ -56,7 +57,8 @@ def align_study(out_dir, mask: Volume, structural: Volume, echoes: Volume, setti
     report = {**found.report, "border_fit": fit, "flags": flags}
     write_nifti(mask, out / "mask.nii.gz")  # the one that counted, automatic or reviewed
     write_nifti(found.labels, out / "labels_t2.nii.gz")
-    write_json({**_plain(report), "transform": found.transform.tolist(), "inverse": found.inverse.tolist()},
+    write_json({**_plain(report), "transform": found.transform.tolist(), "inverse": found.inverse.tolist(),
+                **({} if before_hand is None else {"before_hand": np.asarray(before_hand).tolist()})},
                out / "alignment.json")
 
 
@@ -69,9 +71,13 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_transform(out_dir) -> np.ndarray:
-    """The transform that carried the mask of a processed study, from positions in the T2 images to structural ones."""
-    return np.array(json.loads((Path(out_dir) / "alignment.json").read_text(encoding="utf-8"))["transform"])
+def read_transform(out_dir, *, before_hand: bool = False) -> np.ndarray:
+    """The transform that carried the mask of a processed study, from positions in the T2 images to structural ones.
+
+    With `before_hand`, the one before somebody moved the mask by hand.
+    """
+    report = json.loads((Path(out_dir) / "alignment.json").read_text(encoding="utf-8"))
+    return np.array(report.get("before_hand", report["transform"]) if before_hand else report["transform"])
 
 
 def write_region(out_dir, settings: Settings) -> None:

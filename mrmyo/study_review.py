@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.journal import Review, is_journal, mask_version, replay
+from mrmyo.journal import Review, image_hash, is_journal, mask_version, replay
 from mrmyo.labels import is_muscle
 from mrmyo.nifti import NiftiError, read_nifti, write_nifti
 from mrmyo.provenance import digest, file_digest
@@ -42,8 +42,8 @@ class Mask:
         What rows say of it: ``automatic`` and the model's hash, or ``reviewed`` and the mask's version.
     journal, reviewer : str
         The identity of the journal with the entry that counted, and who changed or decided anything; empty without one.
-    transform : list or None
-        The alignment with the mask moved on the T2 map by hand, where somebody did.
+    transform, before_hand : list or None
+        The alignment with the mask moved on the T2 map by hand, where somebody did, and the one it was moved from.
     flags : tuple of str
     """
 
@@ -53,6 +53,7 @@ class Mask:
     journal: str = ""
     reviewer: str = ""
     transform: list | None = None
+    before_hand: list | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -74,8 +75,9 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
     """
     out = Path(out_dir)
     journal = out / ("review-second.jsonl" if second else "review.jsonl")
-    return {"volume": read_nifti(out / "structural.nii.gz"), "t2": load_maps(out), "transform": read_transform(out),
-            "labels": None if journal.exists() else read_nifti(out / AUTOMATIC), "journal": journal}
+    return {"volume": read_nifti(out / "structural.nii.gz"), "journal": journal, "t2": load_maps(out),
+            "labels": None if journal.exists() else read_nifti(out / AUTOMATIC),
+            "transform": read_transform(out, before_hand=True)}
 
 
 def choose_mask(stages, structural: Volume, structural_key: str, labels, model, progress) -> Mask:
@@ -91,7 +93,7 @@ def choose_mask(stages, structural: Volume, structural_key: str, labels, model, 
         As for `mrmyo.process_study`.
     """
     kept = stages.folder / REVIEWED
-    review, told = _review_of(labels)
+    review, told = _review_of(labels, structural)
     if isinstance(labels, str) and labels == "automatic":
         if kept.exists():
             os.replace(kept, kept.with_name("labels_set_aside.nii.gz"))
@@ -130,12 +132,17 @@ def choose_mask(stages, structural: Volume, structural_key: str, labels, model, 
     return Mask(read_nifti(path), key, f"automatic {made_by[:8]}")
 
 
-def _review_of(labels) -> tuple[Review | None, dict]:
+def _review_of(labels, structural) -> tuple[Review | None, dict]:
     """The review that a journal (or an open editor) leads to, and what the rows say of it."""
     path = getattr(labels, "journal", labels)
     if isinstance(path, Volume | None) or not is_journal(path):
         return None, {}
     review = replay(path)
+    if review.header["image"] != image_hash(structural):
+        raise StudyError(
+            "This journal is of a review on another image than this study's structural one (another study, or another "
+            "series of it). If its mask fits all the same, give its voxels (a Volume or a NIfTI file) as labels."
+        )
     decision = review.decision
     if decision["decision"] == "rejected" and decision["stands"]:
         raise StudyError(
@@ -152,7 +159,8 @@ def _review_of(labels) -> tuple[Review | None, dict]:
                      + ", ".join(f"{value:g}" for value in review.pose[:3])
                      + f" mm (right, forwards, up) and {review.pose[3]:g}°")
     return review, {"journal": f"{review.header['id']}:{review.revision}", "reviewer": "; ".join(review.reviewers),
-                    "transform": review.transform, "flags": flags}
+                    "transform": review.transform, "before_hand": review.before_hand if review.transform else None,
+                    "flags": flags}
 
 
 def _segment(structural, model, progress, path):

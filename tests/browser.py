@@ -62,8 +62,8 @@ class Server:
         with urllib.request.urlopen(f"{self.url}/api/kernels?token={self.token}") as answer:
             return json.load(answer)
 
-    def ask(self, code: str):
-        """What a Python expression gives in the kernel, asked by a second client of the same kernel, as JSON."""
+    def ask(self, code: str, first: str = ""):
+        """What a Python expression gives in the kernel (after some statements), asked by a second client, as JSON."""
         from jupyter_client import BlockingKernelClient
 
         client = BlockingKernelClient(connection_file=str(self.runtime / f"kernel-{self.kernels()[0]['id']}.json"))
@@ -71,7 +71,7 @@ class Server:
         client.start_channels()
         try:
             client.wait_for_ready(timeout=30)
-            answer = client.execute_interactive("", user_expressions={"it": f"__import__('json').dumps({code})"},
+            answer = client.execute_interactive(first, user_expressions={"it": f"__import__('json').dumps({code})"},
                                                 timeout=60, output_hook=lambda _: None)
             found = answer["content"]["user_expressions"]["it"]
             assert found["status"] == "ok", found

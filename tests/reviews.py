@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 
 from mrmyo.editor_session import Session
@@ -30,6 +32,11 @@ class View:
         self.count = 0
         session.views.append(lambda told, buffers: self.changes.append((told, buffers)))
 
+    def word(self):
+        """A word of its own for an edit, as the browser makes one up."""
+        self.count += 1
+        return f"{self.count} {secrets.token_hex(4)}"
+
     def send(self, kind, buffers=(), **facts):
         """The answer to one message."""
         self.answers.clear()
@@ -39,13 +46,11 @@ class View:
 
     def edit(self, tool, where=None, **facts):
         """An edit; `where` a boolean slice."""
-        self.count += 1
         buffers = [] if where is None else [runs_where(where).astype(np.uint32).tobytes()]
-        usual = {"op": f"op{self.count}", "base": self.session.review.revision, "tool": tool, "reviewer": self.reviewer}
+        usual = {"op": self.word(), "base": self.session.review.revision, "tool": tool, "reviewer": self.reviewer}
         return self.send("edit", buffers, **{**usual, **facts})
 
     def decide(self, decision, **facts):
         """A decision."""
-        self.count += 1
-        usual = {"op": f"op{self.count}", "base": self.session.review.revision, "reviewer": self.reviewer}
+        usual = {"op": self.word(), "base": self.session.review.revision, "reviewer": self.reviewer}
         return self.send("decide", decision=decision, **{**usual, **facts})

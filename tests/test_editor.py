@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from zlib import crc32
 
@@ -61,7 +62,95 @@ def test_a_message_that_came_twice_counts_once(session):
     view = View(session)
     first = view.edit("brush", WHERE, slice=0, label="1", op="same")
     again = view.edit("brush", WHERE, slice=0, label="1", op="same")
-    assert first == again and session.review.revision == 1
+    assert again["kind"] == "change" and again["op"] == "same" and again["crc"] == first["crc"]
+    assert session.review.revision == 1
+    view.edit("brush", WHERE, slice=1, label="12")
+    assert view.edit("brush", WHERE, slice=0, label="1", op="same")["revision"] == 2  # what is so now, not what was
+
+
+def test_an_op_is_known_again_after_the_kernel_was_restarted(tmp_path):
+    image, labels = small_review()
+    for _ in range(2):
+        session = Session(image, labels, tmp_path / "j.jsonl", "R1")
+        assert View(session).edit("brush", WHERE, slice=0, label="12", op="same", base=0)["kind"] == "change"
+        assert session.review.revision == 1
+        session.close()
+
+
+def test_what_was_refused_stays_refused(session, monkeypatch):
+    view = View(session)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        first = view.edit("brush", WHERE, slice=0, label="12", op="same")
+    assert first["kind"] == "refused" and "No space" in first["message"]
+    assert view.edit("brush", WHERE, slice=0, label="12", op="same") == first  # the copy that was still on its way
+    assert session.review.revision == 0
+
+
+def full(_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_view_that_cannot_be_told_harms_no_other(session, caplog):
+    def deaf(told, buffers):
+        raise ValueError("the comm is closed")
+
+    session.views.append(deaf)
+    view = View(session)
+    assert view.edit("brush", WHERE, slice=0, label="12")["kind"] == "change" and "could not be told" in caplog.text
+    assert replay(session.journal.path).revision == 1
+
+
+def test_an_old_widget_takes_nothing_from_a_new_one(tmp_path):
+    image, labels = small_review()
+    path = tmp_path / "j.jsonl"
+    first = mrmyo.review(image, labels, path, reviewer="R1")
+    second = mrmyo.review(image, labels, path)
+    first.close()
+    assert View(second.session).edit("brush", WHERE, slice=0, label="12")["kind"] == "change"
+    second.session.close()
+    third = mrmyo.review(image, labels, path)
+    first.session.close()  # an old session, closed once more
+    assert mrmyo.review(image, labels, path).session is third.session
+    third.session.close()
+
+
+def test_a_move_by_hand_counts_once(tmp_path):
+    """Measured with it, reopened with what was measured: it lies where it lay."""
+    image, labels = small_review()
+    t2, base = image.with_array(np.full(image.shape, 40.0)), np.eye(4)
+    base[0, 3] = 0.75
+    first = mrmyo.review(image, labels, tmp_path / "j.jsonl", reviewer="R1", t2=t2, transform=base)
+    View(first.session).edit("nudge", pose=[2.0, 0, 0, 0])
+    found = np.array(first.session.review.transform)
+    assert found[0, 3] == pytest.approx(0.75 - 2)
+    np.testing.assert_allclose(first.session.review.before_hand, base)
+    first.close()
+    again = mrmyo.review(image, None, tmp_path / "j.jsonl", t2=t2, transform=found)
+    side = again.session.t2
+    np.testing.assert_allclose(moved(side.transform, again.session.review.pose, side.centre), found)
+    View(again.session).edit("nudge", pose=[2.5, 0, 0, 0])
+    assert np.array(again.session.review.transform)[0, 3] == pytest.approx(0.75 - 2.5)
+    again.close()
+
+
+def test_moves_and_sources_that_are_stale_are_refused(tmp_path):
+    image, labels = small_review()
+    session = Session(image, labels, tmp_path / "j.jsonl", "R1", T2Side(image, labels))
+    view = View(session)
+    assert view.edit("nudge", pose=[1, 0, 0, 0])["kind"] == "change"
+    for base in (0, -99, 10**6):
+        assert view.edit("nudge", pose=[5, 0, 0, 0], base=base)["kind"] == "refused"
+    for pose in ("1234", [1, 2, 3], [True, 0, 0, 0], [10**400, 0, 0, 0], None, [0, 0, 0, "1"]):
+        assert view.edit("nudge", pose=pose)["kind"] == "refused"
+    seen = session.review.revision
+    view.edit("brush", WHERE, slice=0, label="12")
+    assert view.edit("copy", label="12", source=0, slice=1, base=seen)["kind"] == "refused"
+    assert view.edit("interpolate", label="12", first=0, last=2, base=seen)["kind"] == "refused"
+    for place in ([-1, -1], [3], [0, 99], ["a", 0], [0.5, 1], 3):
+        assert view.edit("relabel", label="12", into="13", slice=0, around=place)["kind"] == "refused"
+    assert view.decide("accepted", comment="x\ud83d")["kind"] == "refused"
+    session.close()
 
 
 @pytest.mark.parametrize(("facts", "where", "words"), [
@@ -74,7 +163,7 @@ def test_a_message_that_came_twice_counts_once(session):
     ({"reviewer": "x" * 41}, WHERE, "who you are"), ({"reviewer": "a\nb"}, WHERE, "who you are"),
     ({"tool": "nudge", "pose": [1, 0, 0, 0]}, None, "no T2 map"), ({"tool": "copy", "source": 9}, None, "0 to 3"),
     ({"tool": "relabel", "into": "anterior"}, None, "single label"), ({"label": None}, WHERE, "label_table"),
-    ({"tool": "relabel", "into": "2", "around": [99, 0]}, None, "message that is none"),
+    ({"tool": "relabel", "into": "2", "around": [99, 0]}, None, "row and column"),
 ])
 def test_hostile_messages_are_refused_and_change_nothing(session, facts, where, words):
     view = View(session)

@@ -210,6 +210,48 @@ def test_erasing_takes_the_label_away(desk):
     np.testing.assert_array_equal(after, mask)
 
 
+def test_a_stroke_belongs_to_the_slice_and_the_tool_it_was_begun_with(desk):
+    mask, revision = before(desk)
+    desk.go(5)
+    desk.use("brush", "13")
+    x, y, *start = desk.at(12, 12)
+    desk.page.mouse.move(x, y)
+    desk.page.mouse.down()
+    desk.page.mouse.wheel(0, -100)  # to the next slice, with the button down
+    desk.page.mouse.move(x + 40, y)
+    desk.page.mouse.up()
+    mask[5][capsule([np.array(start)] * 2, 4)] = 13
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+    assert desk.data()["slice"] == "6"
+    desk.page.mouse.move(5, 5)
+    desk.root.evaluate("root => { root.view.cursor = [50, 50]; }")
+    desk.key("d", "ArrowRight", "e")  # the pen is down as a brush when the eraser is taken
+    mask[6][capsule([np.array([50.0, 50.0]), np.array([50.0, 51.0])], 4)] = 13
+    np.testing.assert_array_equal(desk.saved(revision + 2), mask)
+
+
+ELSEWHERE = """import numpy
+editor.session.views.clear()  # this page is not told
+editor.session.handle({"kind": "edit", "op": "elsewhere", "base": REVISION, "tool": "brush", "slice": 0, "label": "11",
+                       "reviewer": "R2"}, [numpy.array([[0, 30]], "uint32").tobytes()], print)
+editor.session.views.append(editor._tell)"""
+
+
+def test_what_another_view_changed_is_refused_and_shown(desk):
+    """An edit that this page has not heard of: the stroke is refused, what waits behind it dropped; both are told."""
+    mask, revision = before(desk)
+    desk.go(0)
+    desk.server.ask("None", ELSEWHERE.replace("REVISION", str(revision)))
+    mask[0].reshape(-1)[:30] = 11
+    desk.root.evaluate("root => root.view.store.edit({kind: 'edit', reviewer: 'R1', tool: 'brush', slice: 0, "
+                       "label: '6'}, new Uint8Array(new Uint32Array([40, 5]).buffer))")
+    desk.key("z")  # meant for the stroke before it, which will not have been
+    desk.page.wait_for_function("() => document.querySelector('.mrmyo-review .message').innerText"
+                                ".includes('elsewhere')")
+    np.testing.assert_array_equal(desk.saved(revision + 1), mask)
+    assert "they came later: 1" in desk.root.locator(".message").inner_text()
+
+
 def test_undo_and_redo_by_key(desk):
     mask, revision = before(desk)
     desk.go(1)
@@ -338,11 +380,14 @@ def test_accepting_is_recorded_for_the_mask_as_it_is(desk):
     desk.root.get_by_label("comment").fill("looks right")
     desk.key("Alt+1")
     desk.saved(revision + 1)
+    assert desk.root.get_by_label("comment").input_value() == ""  # it was on that slice
+    desk.root.get_by_label("comment").fill("all of it")
     desk.root.get_by_role("button", name="accept", exact=True).click()
     desk.saved(revision + 2)
     review = replay(desk.path)
-    assert review.decision["stands"] and review.decision["comment"] == "looks right"
-    assert review.decisions[2]["decision"] == "accepted" and desk.data()["decision"] == "accepted"
+    assert review.decision["stands"] and review.decision["comment"] == "all of it"
+    assert review.decisions[2]["decision"] == "accepted" and review.decisions[2]["comment"] == "looks right"
+    assert desk.data()["decision"] == "accepted"
     desk.use("brush", "9")
     desk.drag((20, 20), (24, 24))
     desk.saved(revision + 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -135,6 +136,8 @@ def test_a_thousand_reviews_replay_undo_and_redo(steps, quick_disk, tmp_path_fac
 class NoMap:
     """A T2 side that is not looked at."""
 
+    transform, centre = np.eye(4), np.zeros(3)
+
     def from_structural(self, pose, affine):
         return np.eye(4)
 
@@ -240,6 +243,85 @@ def test_a_disk_that_cannot_be_written_loses_nothing(written, monkeypatch):
     assert view.edit("brush", where, slice=0, label="1")["kind"] == "change"  # there is room again
     session.close()
     assert (replay(path).screen[0] == 1).all()
+
+
+def test_an_interrupt_during_a_stroke_waits_until_it_counts(written, monkeypatch):
+    """Jupyter's stop button."""
+    image, labels, path, _ = written
+    session = Session(image, labels, path)
+    view, revision, sync = View(session), session.review.revision, os.fsync
+
+    def stopped(number):
+        signal.raise_signal(signal.SIGINT)
+        sync(number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", stopped)
+        view.edit("brush", np.ones((7, 9), bool), slice=0, label="1", op="interrupted")
+    told = view.edit("brush", np.ones((7, 9), bool), slice=0, label="1", op="interrupted")  # the browser asks again
+    assert told["kind"] == "change" and told["revision"] == revision + 1
+    assert view.edit("brush", np.ones((7, 9), bool), slice=1, label="1")["kind"] == "change"
+    session.close()
+    assert replay(path).revision == revision + 2 and (replay(path).screen[:2] == 1).all()
+
+
+def test_what_a_failed_write_left_is_cut_off_before_the_next(written, monkeypatch):
+    image, labels, path, _ = written
+    session = Session(image, labels, path)
+    view, revision, file = View(session), session.review.revision, session.journal._file
+
+    class Broken:
+        def write(self, line):
+            return file.write(line[:20])
+
+        def truncate(self, length):
+            raise OSError(errno.EIO, "Input/output error")
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+    session.journal._file = Broken()
+    for _ in range(2):
+        assert view.edit("brush", np.ones((7, 9), bool), slice=0, label="1")["kind"] == "refused"
+    session.journal._file = file
+    file.write(b"what the broken disk left")
+    assert view.edit("brush", np.ones((7, 9), bool), slice=0, label="1")["kind"] == "change"
+    session.close()
+    assert replay(path).revision == revision + 1
+
+
+def test_a_journal_that_is_taken_away_while_it_is_open_comes_back(written):
+    image, labels, path, _ = written
+    session = Session(image, labels, path)
+    view, revision = View(session), session.review.revision
+    path.unlink()
+    assert view.edit("brush", np.ones((7, 9), bool), slice=0, label="1")["kind"] == "change"
+    assert replay(path).revision == revision + 1
+    with pytest.raises(JournalError, match="another kernel"):
+        Journal(path, labels)
+    path.rename(path.with_name("moved.jsonl"))
+    path.write_text("another file")
+    told = view.edit("brush", np.ones((7, 9), bool), slice=1, label="1")
+    assert told["kind"] == "refused" and "Another file was put" in told["message"]
+    (kept,) = path.parent.glob("j.kept-*.jsonl")
+    assert replay(kept).revision == revision + 1 and path.read_text() == "another file"
+    session.close()
+
+
+@pytest.mark.parametrize("content", [b'{"my": "settings"}\n', b"no end of line", b'{"seq":0,"format":"another"}\n'])
+def test_a_file_of_another_kind_is_left_alone(content, tmp_path):
+    image, labels = small_review()
+    (tmp_path / "j.jsonl").write_bytes(content)
+    with pytest.raises(JournalError, match=r"no journal|was changed"):
+        Session(image, labels, tmp_path / "j.jsonl")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+
+
+def test_a_last_line_that_was_altered_is_not_taken_for_torn(written):
+    *_, path, _ = written
+    path.write_bytes(path.read_bytes().replace(b'"accepted"', b'"rejected"'))
+    with pytest.raises(JournalError, match="Line 7"):
+        replay(path)
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):

@@ -66,6 +66,7 @@ def test_a_review_counts_once_it_is_given_back(processed, synthetic_study, tmp_p
     assert any("by hand" in flag for flag in facts["flags"]) and facts["alignment"]["method"] == "given transform"
     np.testing.assert_allclose(json.loads((out / "alignment.json").read_text())["transform"],
                                editor.session.review.transform)
+    np.testing.assert_allclose(review_inputs(out, second=True)["transform"], editor.session.review.before_hand)
     assert "moved by hand" in pd.read_csv(out / "t2_steps.csv").step.tolist()
     view.edit("undo")
     assert editor.session.review.transform is None
