@@ -151,7 +151,8 @@ def test_a_digest_tells_things_apart_and_numpy_numbers_from_nothing():
     assert digest(np.int64(1), np.float32(0.5), np.bool_(True)) == digest(1, 0.5, True)
 
 
-@pytest.mark.parametrize("part", [np.arange(3), {"a", "b"}, object(), {"inside": [{1, 2}]}], ids=["array", "set", "object", "sets"])
+@pytest.mark.parametrize("part", [np.arange(3), {"a", "b"}, object(), {"inside": [{1, 2}]}],
+                         ids=["array", "set", "object", "sets"])
 def test_a_digest_refuses_what_has_no_faithful_text(part):
     with pytest.raises(ValueError, match="to hash; expected what JSON can hold"):
         digest(part)
