@@ -5,7 +5,7 @@ from __future__ import annotations
 from mrmyo.paper import printed_figures
 from mrmyo.paper_audit import audit, common_n
 
-__all__ = ["EXPECTED", "audit_paper", "enzyme_n", "paper_claims"]
+__all__ = ["EXPECTED", "audit_paper", "enzyme_n", "printed_claims"]
 
 ENZYMES = {"CK": "N154", "ALT": "N162", "AST": "N170", "LDH": "N178"}
 N_ILD = {"ILD": 31, "no ILD": 33, "ASS": 8, "non-ASS with a score": 53}
@@ -25,7 +25,7 @@ EXPECTED = {
 }
 
 
-def paper_claims() -> list[dict]:
+def printed_claims() -> list[dict]:
     """The claims of the paper, in the form that `mrmyo.paper_audit.audit` takes."""
     figures = printed_figures().set_index("id")
     text, unit = figures["text"].to_dict(), figures["unit"].to_dict()
@@ -94,11 +94,11 @@ def audit_paper():
     -------
     pandas.DataFrame
     """
-    table = audit(paper_claims())
+    table = audit(printed_claims())
     return table.assign(expected=table.claim.map(EXPECTED).fillna(""))
 
 
 def enzyme_n() -> list[int]:
     """Every n at which all four enzyme correlations have the p that is printed with them."""
     names = {f"T2 with {name}" for name in ENZYMES}
-    return common_n(claim for claim in paper_claims() if claim["claim"] in names)
+    return common_n(claim for claim in printed_claims() if claim["claim"] in names)

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from mrmyo.paper_audit import AuditError, audit, common_n, window
-from mrmyo.paper_claims import EXPECTED, audit_paper, enzyme_n, paper_claims
+from mrmyo.paper_claims import EXPECTED, audit_paper, enzyme_n, printed_claims
 
 SOURCE = Path(__file__).resolve().parents[2] / "shared" / "paper" / "consistency_audit.csv"
 
@@ -207,6 +207,6 @@ def test_planted_errors_are_all_found(seed):
 
 
 def test_claims_are_data():
-    claims = paper_claims()
+    claims = printed_claims()
     assert len({claim["claim"] for claim in claims}) == len(claims) >= 38
     assert isinstance(audit(claims), pd.DataFrame)
