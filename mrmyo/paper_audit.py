@@ -326,9 +326,18 @@ def audit(claims: Iterable[dict]):
         except (TypeError, ValueError) as error:
             raise AuditError(f"The claim {claim.get('claim')!r} cannot be read: {error}") from error
         rows.append({"claim": claim["claim"], "kind": kind, "recomputed": recomputed, "consistent": bool(fits),
-                     "printed": ", ".join(f"{key} {value}" for key, value in printed.items()), "n_consistent": n})
+                     "printed": ", ".join(f"{key} {_shown(value)}" for key, value in printed.items()),
+                     "n_consistent": n})
     columns = ["claim", "kind", "printed", "recomputed", "consistent", "n_consistent"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _shown(value):
+    """A printed number, or several of them."""
+    if not isinstance(value, list | tuple):
+        return "?" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    inner = [_shown(part) for part in value]
+    return "(" + ", ".join(inner) + ")" if isinstance(value, tuple) else " / ".join(inner)
 
 
 def common_n(claims: Iterable[dict], *, most: int = MOST_N) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mrmyo.figures.alignment import border_pair, four_steps, misalignment
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
+from mrmyo.figures.claims import consistent_n
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
 from mrmyo.figures.galleries import compare_masks, echoes, gallery, label_chart, side_by_side
@@ -26,6 +27,7 @@ __all__ = [
     "browse",
     "by_muscle",
     "compare_masks",
+    "consistent_n",
     "echoes",
     "error_parts",
     "four_steps",
