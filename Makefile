@@ -6,6 +6,7 @@ OUT ?= results
 JOBS ?= -1
 KEEP_DICOM ?=
 REVIEW ?= OUT
+TEST_JOBS ?= 2
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
@@ -40,10 +41,10 @@ reproduce: env ## everything: the synthetic cohort, its measurement, the noteboo
 	$(BIN)/mrmyo reproduce --subjects $(SUBJECTS) --out $(OUT) --jobs $(JOBS) $(if $(filter-out 0,$(KEEP_DICOM)),--keep-dicom)
 
 test: env ## all tests but the slow ones, the notebooks among them. ARGS="-k dicom" goes to pytest
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 test-all: env ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 # JupyterLab asks the network for nothing, and the user no question about it: no news, no updates, no list of extensions
 lab: env ## JupyterLab on the notebooks. ARGS=--allow-root for containers

@@ -159,7 +159,7 @@ def check_belongs(review: Review, labels: Volume | None, image: str) -> None:
     ------
     JournalError
     """
-    if image and image != review.header["image"]:
+    if image and review.header["image"] not in ("", image):
         raise JournalError(
             "This journal was begun on another image. Give it that image, or give another path for the journal of this "
             "one; nothing was changed."

@@ -138,7 +138,7 @@ def _review_of(labels, structural) -> tuple[Review | None, dict]:
     if isinstance(path, Volume | None) or not is_journal(path):
         return None, {}
     review = replay(path)
-    if review.header["image"] != image_hash(structural):
+    if review.header["image"] not in ("", image_hash(structural)):
         raise StudyError(
             "This journal is of a review on another image than this study's structural one (another study, or another "
             "series of it). If its mask fits all the same, give its voxels (a Volume or a NIfTI file) as labels."

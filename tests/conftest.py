@@ -11,6 +11,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# begun first, so that no process works on alone at the end
+LONG = ("test_reproduction", "test_readme", "test_study_inputs", "test_registration_refined", "test_study")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest go first; within a file nothing moves."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real public images; a test that asks for it skips where it is absent."""

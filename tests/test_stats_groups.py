@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mrmyo.paper import printed
-from mrmyo.stats import StatsError, mann_whitney
+from mrmyo.stats import StatsError, adjust_p, equivalence, hodges_lehmann, mann_whitney
 from mrmyo.stats.groups import rank_sum_test
 
 PATIENTS = [34, 35, 36, 36, 37, 37, 38, 38, 38, 39, 40, 41, 41, 42, 44, 45, 45, 48, 52, 60]
@@ -64,3 +64,60 @@ def test_all_tied_has_no_p():
 def test_refuses_other_than_two_groups(groups):
     with pytest.raises(StatsError, match="exactly two"):
         mann_whitney(pd.DataFrame({"t2_ms": [40.0, 41, 42], "group": groups}))
+
+
+A, B = [44.4, 45.9, 41.9, 53.3, 44.7, 44.1, 50.7, 45.2], [41.2, 46.1, 39.3, 42.2, 40.5, 43.9]
+MANUAL = [21.0, 21.0, 22.8, 32.4, 30.4, 33.9, 27.3, 26.0, 30.4, 15.8, 19.7, 15.0, 21.4]  # mpg of mtcars by am
+AUTOMATIC = [21.4, 18.7, 18.1, 14.3, 24.4, 22.8, 19.2, 17.8, 16.4, 17.3, 15.2, 10.4, 10.4, 14.7, 21.5, 15.5, 15.2, 13.3,
+             19.2]
+
+
+def table_of(first, second):
+    return pd.DataFrame({"t2_ms": [*first, *second], "group": ["A"] * len(first) + ["B"] * len(second)})
+
+
+def test_hodges_lehmann_as_wilcox_test_of_r():
+    """R 4.2.2: wilcox.test(conf.int = TRUE), exact; with ties R searches for the shift where z is at the limit."""
+    row = hodges_lehmann(table_of(A, B)).iloc[0]
+    assert (row["shift"], row.shift_low, row.shift_high) == pytest.approx((3.65, 0.2, 8.5)) and "exact" in row.method
+    row = hodges_lehmann(table_of(MANUAL, AUTOMATIC)).iloc[0]
+    assert row["shift"] == pytest.approx(6.8) and "normal" in row.method
+    assert (row.shift_low, row.shift_high) == pytest.approx((2.90004598887, 11.3000408671), abs=0.1)
+
+
+def test_the_interval_of_the_shift_covers_it():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(300):
+        row = hodges_lehmann(table_of(rng.standard_normal(9) + 1.5, rng.standard_normal(12))).iloc[0]
+        held += row.shift_low <= 1.5 <= row.shift_high
+    assert 0.92 <= held / 300 <= 0.985
+
+
+def test_equivalence_as_two_one_sided_t_tests_of_r():
+    row = equivalence(table_of(A, B), margin=5).iloc[0]
+    assert row.p == pytest.approx(0.295363279545) and not row.equivalent
+    assert (row.low, row.high) == pytest.approx((1.08918617823, 7.06081382177))
+    wide = equivalence(table_of(A, B), margin=8).iloc[0]
+    assert wide.equivalent and wide.p < 0.05
+    with pytest.raises(StatsError, match="above 0"):
+        equivalence(table_of(A, B), margin=0)
+    with pytest.raises(StatsError, match="two of each"):
+        equivalence(table_of(A, B[:1]), margin=1)
+    assert equivalence(table_of([1.0, 1.0], [1.0, 1.0]), margin=0.5).equivalent.item()
+
+
+def test_adjusted_p_as_p_adjust_of_r():
+    p = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216]
+    expected = {"holm": [0.01, 0.072, 0.312, 0.312, 0.312, 0.312, 0.312, 0.615, 0.615, 0.615],
+                "bh": [0.01, 0.04, 0.084, 0.084, 0.084, 0.1, 0.105714285714, 0.216, 0.216, 0.216],
+                "bonferroni": [0.01, 0.08, 0.39, 0.41, 0.42, 0.6, 0.74, 1, 1, 1]}
+    order = np.random.default_rng(0).permutation(10)
+    for method, values in expected.items():
+        table = pd.DataFrame({"p": np.array(p)[order], "claim": order})
+        table.loc[10] = [np.nan, 99]  # a test that gave no p does not count
+        found = adjust_p(table, method=method).set_index("claim").p_adjusted
+        assert found[range(10)].tolist() == pytest.approx(values) and np.isnan(found[99])
+    with pytest.raises(StatsError, match="outside 0 to 1"):
+        adjust_p(pd.DataFrame({"p": [0.2, 1.2]}))
+    with pytest.raises(StatsError, match="expected one of"):
+        adjust_p(pd.DataFrame({"p": [0.2]}), method="sidak")

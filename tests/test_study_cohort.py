@@ -14,6 +14,7 @@ from mrmyo import process_cohort, process_study, read_nifti, study_cohort, write
 from mrmyo.__main__ import main
 from mrmyo.files import FolderInUseError, locked, remove_leftovers, replacing
 from mrmyo.study import StudyError
+from mrmyo.study_results import read_rows
 from mrmyo.study_subjects import KEYS, visits_of
 
 __all__ = ["tiny"]  # a fixture
@@ -35,7 +36,7 @@ def test_rows_of_subject_session_side_and_muscle(tiny, tmp_path):
     assert whole(rows) == {("P1", "01"): 40, ("P1", "02"): 35, ("P2", "01"): 45}
     keys = ["subject", "session", "side", "muscle"]
     assert not rows.duplicated(keys).any() and list(rows.columns[:2]) == ["subject", "session"]
-    pd.testing.assert_frame_equal(rows, pd.read_csv(tmp_path / "rows.csv", dtype={"session": str}))
+    pd.testing.assert_frame_equal(rows, read_rows(tmp_path))
     pairs = {(s, n): f for s, value in folders.items() if isinstance(value, dict) for n, f in value.items()}
     again = process_cohort({**pairs, ("P2", ""): tiny / "b"}, tmp_path, n_jobs=1, progress=False)
     pd.testing.assert_frame_equal(again, rows)

@@ -6,7 +6,10 @@ from mrmyo.stats.agreement import bland_altman
 from mrmyo.stats.columns import StatsError
 from mrmyo.stats.correlation import correlation_power, partial_spearman, spearman
 from mrmyo.stats.diagnostic import roc, roc_points
-from mrmyo.stats.groups import mann_whitney
+from mrmyo.stats.groups import adjust_p, equivalence, hodges_lehmann, mann_whitney
+from mrmyo.stats.raters import icc, repeatability, weighted_kappa
 
-__all__ = ["StatsError", "bland_altman", "correlation_power", "mann_whitney", "partial_spearman", "roc", "roc_points",
-           "spearman"]
+__all__ = [
+    "StatsError", "adjust_p", "bland_altman", "correlation_power", "equivalence", "hodges_lehmann", "icc",
+    "mann_whitney", "partial_spearman", "repeatability", "roc", "roc_points", "spearman", "weighted_kappa",
+]
