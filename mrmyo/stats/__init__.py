@@ -8,8 +8,10 @@ from mrmyo.stats.correlation import correlation_power, partial_spearman, spearma
 from mrmyo.stats.diagnostic import roc, roc_points
 from mrmyo.stats.groups import adjust_p, equivalence, hodges_lehmann, mann_whitney
 from mrmyo.stats.raters import icc, repeatability, weighted_kappa
+from mrmyo.stats.scores import bohan_peter, eular_acr, ild_score
 
 __all__ = [
-    "StatsError", "adjust_p", "bland_altman", "correlation_power", "equivalence", "hodges_lehmann", "icc",
-    "mann_whitney", "partial_spearman", "repeatability", "roc", "roc_points", "spearman", "weighted_kappa",
+    "StatsError", "adjust_p", "bland_altman", "bohan_peter", "correlation_power", "equivalence", "eular_acr",
+    "hodges_lehmann", "icc", "ild_score", "mann_whitney", "partial_spearman",
+    "repeatability", "roc", "roc_points", "spearman", "weighted_kappa",
 ]
