@@ -186,5 +186,5 @@ def _findings(table, names):
                              "nothing.")
         columns.append(column)
     known = np.array([column.notna().to_numpy() for column in columns]).T
-    found = np.array([column.fillna(False).astype(bool).to_numpy() for column in columns]).T
+    found = np.array([column.eq(True).to_numpy(bool) for column in columns]).T
     return found, (~known).sum(axis=1)
