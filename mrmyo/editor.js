@@ -160,6 +160,7 @@ class Store {                    // images and masks by slice, and the queue of 
     if (item && !item.sent && this.state.revision >= 0) {
       item.sent = true;
       item.content.base = this.state.revision;
+      this.sizes = this.sizes.slice(-199);
       this.sizes.push(JSON.stringify(item.content).length + item.buffers.reduce((sum, part) => sum + part.byteLength, 0));
       this.send(item.content, item.buffers);
       this.watch(item, PATIENCE_MS);
@@ -225,7 +226,7 @@ class Store {                    // images and masks by slice, and the queue of 
 
   changed(message, buffers) {
     const item = this.finish(message.op);
-    if (item) this.times.push(performance.now() - item.from);
+    if (item) this.times = [...this.times.slice(-199), performance.now() - item.from];
     if (buffers.length) {
       const rows = bytesOf(buffers[0], Int32Array);
       for (let at = 0; at < rows.length; at += 4) {
@@ -1095,6 +1096,14 @@ class View {
     const from = [...this.cursor], { shape } = this.facts;
     this.cursor = [clamp(Math.round(from[0]) + dr, 0, shape[1] - 1), clamp(Math.round(from[1]) + dc, 0, shape[2] - 1)];
     if (this.pen && ["brush", "eraser"].includes(this.tool)) this.brush(this.stroke?.last ?? from, this.cursor);
+    const { image } = this, edge = 24;  // the picture follows a cross that would leave it
+    const x = image.x(this.cursor[1] + 0.5), y = image.y(this.cursor[0] + 0.5);
+    const across = clamp(x, edge, image.width - edge) - x, down = clamp(y, edge, image.height - edge) - y;
+    if (across || down) {
+      image.x0 += across;
+      image.y0 += down;
+      image.isFitted = false;
+    }
     this.draw();
   }
 

@@ -335,6 +335,18 @@ def test_the_pen_draws_while_the_cross_moves(desk):
     np.testing.assert_array_equal(desk.saved(revision + 1), mask)
 
 
+def test_the_picture_follows_the_cross_by_keys(desk):
+    desk.go(6)
+    desk.root.evaluate("root => { root.view.cursor = [36, 48]; }")
+    desk.key(*["+"] * 8, *["Shift+ArrowRight"] * 5)
+    canvas = desk.root.locator(".stage canvas").first
+    x, y, *_ = desk.at(36, 88)
+    box = canvas.bounding_box()
+    assert box["x"] < x < box["x"] + box["width"] and box["y"] < y < box["y"] + box["height"]
+    assert desk.root.evaluate("root => root.view.cursor") == [36, 88]
+    desk.key("0")
+
+
 def test_only_within_a_range_of_intensity(desk):
     mask, revision = before(desk)
     image = to_screen(read_nifti(desk.server.folder / "image.nii.gz"))[6]

@@ -335,7 +335,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="mounts a small disk, which only root may")
-def test_a_disk_that_is_really_full(tmp_path):
+def test_a_disk_that_is_really_full_and_one_that_is_read_only(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True).returncode:
@@ -352,6 +352,11 @@ def test_a_disk_that_is_really_full(tmp_path):
             masks.append(session.review.screen.copy())
         session.close()
         assert "No space left" in told["message"] and len(masks) > 5
+        np.testing.assert_array_equal(replay(disk / "j.jsonl").screen, masks[-1])
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for name in ("j.jsonl", "new.jsonl"):  # to be read, not to be written
+            with pytest.raises(JournalError, match=r"cannot be written: Read-only file system"):
+                Session(image, labels, disk / name, "R1")
         np.testing.assert_array_equal(replay(disk / "j.jsonl").screen, masks[-1])
     finally:
         subprocess.run(["umount", str(disk)])
