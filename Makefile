@@ -6,6 +6,7 @@ OUT ?= results
 JOBS ?= -1
 KEEP_DICOM ?=
 REVIEW ?= OUT
+SECOND ?=
 TEST_JOBS ?= 2
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
@@ -52,9 +53,10 @@ lab: env ## JupyterLab on the notebooks. ARGS=--allow-root for containers
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly $(ARGS)
 
-page: env ## the mask review of one processed study as a page without code. REVIEW=its output folder
+page: env ## the mask review of one processed study as a page without code. REVIEW=its output folder, SECOND=1 for a second reader
 	@test -f "$(REVIEW)/structural.nii.gz" || { echo "REVIEW is to name a folder that mrmyo run left, found '$(REVIEW)'"; exit 1; }
-	cd notebooks && MRMYO_REVIEW="$(abspath $(REVIEW))" ../$(BIN)/voila review_page.ipynb $(ARGS)
+	review=$$(realpath "$(REVIEW)") && cd notebooks && MRMYO_REVIEW="$$review" MRMYO_SECOND="$(SECOND)" \
+	  ../$(BIN)/voila review_page.ipynb $(ARGS)
 
 lint: env ## ruff; no outputs in the notebooks
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ quick.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 __version__ = "0.1.0"
 
@@ -44,7 +45,7 @@ def __getattr__(name):
         # kept among the module's own names, so that the next use does not come here
         globals()[name] = value = getattr(import_module(f"mrmyo.{_HOME[name]}"), name)
         return value
-    if name in _ROOMS:
+    if name in _ROOMS or (not name.startswith("_") and find_spec(f"mrmyo.{name}")):
         return import_module(f"mrmyo.{name}")
     raise AttributeError(f"module 'mrmyo' has no attribute {name!r}; its public names are {', '.join(__all__)}")
 

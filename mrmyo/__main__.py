@@ -59,7 +59,8 @@ def _parser():
     run = add("run", _run, "measure one study: a folder of DICOM in; masks, maps, rows and a page out")
     run.add_argument("folder", type=Path)
     run.add_argument("out", type=Path)
-    run.add_argument("--labels", help="a reviewed mask (NIfTI on the structural image's grid), which stays in OUT; "
+    run.add_argument("--labels", help="a reviewed mask (the journal of a review, or NIfTI on the structural image's "
+                     "grid), which stays in OUT; "
                      "or 'automatic' to set it aside")
     run.add_argument("--subject", help="the key that the rows carry (default: the name of OUT)")
 

@@ -69,6 +69,8 @@ def review(volume: Volume, labels: Volume | None = None, journal=None, *, review
     GridError, JournalError, ValueError
         When image, mask and journal do not belong together, or the journal cannot be written.
     """
+    if not isinstance(volume, Volume) or not isinstance(labels, Volume | None):
+        raise ValueError("Image and labels are to be Volumes; read files with mrmyo.read_nifti(path) first.")
     if journal is None:
         raise ValueError("A review needs a journal, for what is not recorded is not reproducible: pass journal=…")
     if labels is None and not Path(journal).exists():

@@ -6,6 +6,7 @@ or a changed option reruns only what lies downstream.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 from functools import lru_cache
@@ -47,7 +48,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
         journal of a review (`mrmyo.review`), with which a move of the mask on the T2 map by hand counts too. It is kept
         in `out_dir` and counts in later runs, until another is given or ``labels="automatic"`` sets it aside.
     subject : str, optional
-        The key that the rows carry; the name of `out_dir` when None. Nothing of the DICOM identity is used.
+        The key that the rows carry; when None that of the earlier run in `out_dir`, or its name. Nothing of the DICOM
+        identity is used.
     model : path, optional
         A segmentation model; the shipped one when None.
     settings : Settings, optional
@@ -109,7 +111,7 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
         notes.append("no voxels were left out for their fat, for the fat fraction is not known")
     region = stages.run("region", [aligned, fitted, watered, settings.erode_mm, settings.max_fat_fraction], REGION,
                         lambda: write_region(out, settings))
-    facts = {"subject": subject or out.name, "session": settings.session,
+    facts = {"subject": subject or _key_before(out) or out.name, "session": settings.session,
              "t2_model": settings.t2_model if from_echoes else SCANNER_MAP, "mask": mask.name,
              "mask_journal": mask.journal, "reviewer": mask.reviewer}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
@@ -119,6 +121,14 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     stages.run("measure", [aligned, fitted, watered, reliable, region, facts, inputs, asdict(options)],
                RESULTS, lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
+
+
+def _key_before(out):
+    """The key that an earlier run gave the subject, by which its rows are known; None without one."""
+    try:
+        return json.loads((out / "study.json").read_text(encoding="utf-8"))["subject"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_place(folder, out, subject):

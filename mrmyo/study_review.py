@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrmyo.journal import Review, image_hash, is_journal, mask_version, replay
+from mrmyo.journal import JournalError, Review, image_hash, is_journal, mask_version, replay
 from mrmyo.labels import is_muscle
 from mrmyo.nifti import NiftiError, read_nifti, write_nifti
 from mrmyo.provenance import digest, file_digest
@@ -26,6 +26,7 @@ __all__ = ["Mask", "choose_mask", "review_inputs"]
 
 AUTOMATIC = "labels_structural.nii.gz"
 REVIEWED = "labels_reviewed.nii.gz"
+REVIEW = "review.jsonl"
 DRAWN_ON = "reviewed_on.json"  # which image the reviewed mask belongs to, and which review it came from
 
 
@@ -39,7 +40,8 @@ class Mask:
     key : str
         A hash of how it came about.
     name : str
-        What rows say of it: ``automatic`` and the model's hash, or ``reviewed`` and the mask's version.
+        What rows say of it: ``automatic`` and the model's hash, ``reviewed`` and the mask's version, or ``unreviewed``
+        where the journal of the review holds nothing yet.
     journal, reviewer : str
         The identity of the journal with the entry that counted, and who changed or decided anything; empty without one.
     transform, before_hand : list or None
@@ -74,7 +76,7 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
         ``transform`` and ``journal``, ``review.jsonl`` or ``review-second.jsonl`` in the folder.
     """
     out = Path(out_dir)
-    journal = out / ("review-second.jsonl" if second else "review.jsonl")
+    journal = out / ("review-second.jsonl" if second else REVIEW)
     return {"volume": read_nifti(out / "structural.nii.gz"), "journal": journal, "t2": load_maps(out),
             "labels": None if journal.exists() else read_nifti(out / AUTOMATIC),
             "transform": read_transform(out, before_hand=True)}
@@ -117,7 +119,8 @@ def choose_mask(stages, structural: Volume, structural_key: str, labels, model, 
             write_nifti(reviewed.with_array(reviewed.array.astype(np.uint8)), kept)
         write_json({"mask": file_digest([kept]), "structural": _image_digest(structural), "review": told},
                    kept.with_name(DRAWN_ON))
-        return Mask(reviewed, key, f"reviewed {key[:8]}", **{**told, "flags": tuple(told.get("flags", ()))})
+        word = "unreviewed" if told.get("journal", "").endswith(":0") else "reviewed"
+        return Mask(reviewed, key, f"{word} {key[:8]}", **{**told, "flags": tuple(told.get("flags", ()))})
     from mrmyo.segmentation import model_hash
 
     path = stages.folder / AUTOMATIC
@@ -129,7 +132,18 @@ def choose_mask(stages, structural: Volume, structural_key: str, labels, model, 
         )
     key = stages.run("segment", [structural_key, made_by], [path.name, SLICE_QUALITY],
                      lambda: _segment(structural, model, progress, path))
-    return Mask(read_nifti(path), key, f"automatic {made_by[:8]}")
+    return Mask(read_nifti(path), key, f"automatic {made_by[:8]}", flags=_unused(stages.folder / REVIEW))
+
+
+def _unused(path):
+    """A flag where an accepted review lies in the folder and does not count."""
+    try:
+        review = replay(path) if is_journal(path) else None
+    except JournalError:
+        return ()
+    accepted = review is not None and review.decision["decision"] == "accepted" and review.decision["stands"]
+    flag = f"{path.name} holds an accepted review that was not used: give it as labels (--labels)"
+    return (flag,) if accepted else ()
 
 
 def _review_of(labels, structural) -> tuple[Review | None, dict]:

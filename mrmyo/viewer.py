@@ -55,6 +55,8 @@ def view3d(volume: Volume, labels: Volume, *, viewer: str = "auto", height: int 
     """
     if viewer not in VIEWERS:
         raise ValueError(f"Found viewer={viewer!r}; expected one of {', '.join(VIEWERS)}.")
+    if not isinstance(volume, Volume) or not isinstance(labels, Volume):
+        raise GridError("Image and labels are to be Volumes; read files with mrmyo.read_nifti(path) first.")
     if volume.array.ndim != 3 or not same_grid(volume, labels):
         raise GridError(f"Found an image of shape {volume.array.shape} and labels of {labels.array.shape}, or at other "
                         "places; expected both on one grid. Take one echo, or carry the labels over (mrmyo.align).")

@@ -66,6 +66,10 @@ class Volume:
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", affine)
 
+    def __repr__(self):
+        size = " × ".join(map(str, self.array.shape))
+        return f"<Volume {size}, {' × '.join(f'{step:.2f}' for step in self.spacing_mm)} mm, {axis_codes(self.affine)}>"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """The spatial shape (i, j, k), echoes left out."""

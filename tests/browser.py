@@ -130,11 +130,26 @@ def open_notebook(page, server, name: str, *, run=True) -> None:
         run_all(page)
 
 
+def answer_dialog(page) -> None:
+    """Say yes to what JupyterLab may ask on a busy machine, such as whether to take the kernel that was named."""
+    accept = page.locator(".jp-Dialog .jp-mod-accept")
+    if accept.count():
+        print("JupyterLab asked:", page.locator(".jp-Dialog").first.inner_text())
+        accept.first.click()
+        page.wait_for_timeout(300)
+
+
 def run_all(page) -> None:
-    """Run all cells; asked again where JupyterLab, not yet connected to the kernel, drops it without a word."""
+    """Run all cells; asked again where JupyterLab, not yet connected to the kernel, drops it or asks something."""
+    from playwright.sync_api import TimeoutError as Late
+
     for _ in range(10):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        answer_dialog(page)
+        try:
+            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=5000)
+        except Late:
+            continue
         page.wait_for_timeout(500)
         if page.locator(".jp-Notebook .jp-Cell.jp-CodeCell .jp-InputPrompt").first.inner_text().strip() != "[ ]:":
             return

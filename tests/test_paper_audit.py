@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "shared" / "paper" / "consistency
 
 @pytest.mark.parametrize(("text", "low", "high"), [
     ("0.376", 0.3755, 0.3765), (".05", 0.045, 0.055), ("48 %", 47.5, 48.5), ("−0.12", -0.125, -0.115),
-    ("-3", -3.5, -2.5), ("<0.001", 0, 0.001), (">0.2", 0.2, math.inf), ("100", 99.5, 100.5), (36.4, 36.35, 36.45),
+    ("-3", -3.5, -2.5), ("<0.001", 0, 0.001), (">0.2", 0.2, math.inf), ("100", 99.5, 100.5), (36, 35.5, 36.5),
 ])
 def test_a_printed_number_stands_for_what_rounds_to_it(text, low, high):
     assert window(text) == pytest.approx((low, high), abs=1e-9)
@@ -29,6 +29,8 @@ def test_what_is_no_number_is_refused():
     for text in ("", "n.s.", "1:1.5", "0.3–0.4", None):
         with pytest.raises(AuditError, match="expected a number"):
             window(text)
+    with pytest.raises(AuditError, match="as text"):
+        window(0.3)  # was it 0.30?
 
 
 def one(**claim):
@@ -95,10 +97,26 @@ def test_the_n_that_would_fit_is_told():
 def test_what_cannot_be_read_is_refused_by_name():
     for claim, words in (({"kind": "anova"}, "expected one of"), ({"kind": "auc", "auc": "0.9"}, "lacks 'n_1'"),
                          ({"kind": "z and p", "z": "two", "p": "0.05"}, "expected a number"),
-                         ({"kind": "sum", "parts": "12", "total": None}, "cannot be read")):
+                         ({"kind": "sum", "parts": "12", "total": None}, "cannot be read"),
+                         ({"kind": "correlation", "r": "0.35", "p": "0.02", "N": 10}, r"holds \['N'\]"),
+                         ({"kind": "mann-whitney", "n_1": 64, "n_2": 10}, "nothing to check"),
+                         ({"kind": "correlation", "r": "1.35", "p": "0.02"}, "−1 to 1"),
+                         ({"kind": "auc", "auc": "98.6 %", "n_1": 64, "n_2": 10}, "0 to 1"),
+                         ({"kind": "ratio", "parts": ["0", "3"], "ratio": "1"}, "cannot be read")):
         with pytest.raises(AuditError, match=words):
             audit([{"claim": "Table 9", **claim}])
     assert audit([]).empty
+    for claims in ({"claim": "a", "kind": "auc"}, ["a"], [{"kind": "auc"}]):
+        with pytest.raises(AuditError, match="expected a"):
+            audit(claims)
+
+
+def test_exact_p_of_few_subjects_is_not_doubted():
+    a, b = [1.0, 2, 3, 4, 5, 8], [6.0, 7, 9, 10, 11]
+    p = stats.mannwhitneyu(a, b, method="exact").pvalue
+    assert one(kind="mann-whitney", n_1=6, n_2=5, p=f"{p:.4f}").recomputed.endswith("exactly")
+    row = one(kind="correlation", r="0.9", p="0.083", n=5)  # 10 of 120 orders
+    assert row.consistent and "may be exact" in row.recomputed
 
 
 def test_of_this_paper_just_the_known_contradictions_are_found():

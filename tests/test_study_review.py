@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from reviews import View
+from reviews import View, small_review
 
 import mrmyo
-from mrmyo.study import StudyError, process_study
-from mrmyo.study_review import review_inputs
+from mrmyo.editor_session import Session
+from mrmyo.study import StudyError, _key_before, process_study
+from mrmyo.study_review import _unused, review_inputs
 
 STAGE_FILES = {"segment": "labels_structural.nii.gz", "align": "labels_t2.nii.gz", "fit": "T2map.nii.gz",
                "measure": "rows.csv"}
@@ -73,6 +74,26 @@ def test_a_review_counts_once_it_is_given_back(processed, synthetic_study, tmp_p
     editor.close()
     back = process_study(study, out, labels="automatic", progress=False)
     pd.testing.assert_frame_equal(back, automatic)
+
+
+def test_an_accepted_review_that_does_not_count_is_told(tmp_path):
+    image, labels = small_review()
+    session = Session(image, labels, tmp_path / "review.jsonl", "R1")
+    view = View(session)
+    assert _unused(tmp_path / "review.jsonl") == () == _unused(tmp_path / "none.jsonl")
+    view.decide("accepted")
+    assert "accepted review that was not used" in _unused(tmp_path / "review.jsonl")[0]
+    view.edit("eraser", np.ones((7, 9), bool), slice=0, label="any")
+    assert _unused(tmp_path / "review.jsonl") == ()  # changed since
+    session.close()
+
+
+def test_the_key_of_a_subject_stays(tmp_path):
+    assert _key_before(tmp_path) is None
+    (tmp_path / "study.json").write_text('{"subject": "P01"}')
+    assert _key_before(tmp_path) == "P01"
+    (tmp_path / "study.json").write_text("torn")
+    assert _key_before(tmp_path) is None
 
 
 def test_a_second_reader_begins_where_the_first_began(processed, tmp_path):

@@ -163,6 +163,8 @@ def repeatability(table, *, subject="subject", score="t2_ms", level=0.95) -> pd.
         When a column is missing or not numeric, or no subject was measured twice.
     """
     require_columns(table, subject, score)
+    if "muscle" in table.columns and table["muscle"].nunique() > 1:
+        raise StatsError(f"Found {table['muscle'].nunique()} muscles; repeats are of one. Choose a muscle first.")
     values = numbers(table, score)
     kept = ~np.isnan(values) & table[subject].notna().to_numpy()
     groups = pd.Series(values[kept]).groupby(table[subject].to_numpy()[kept])

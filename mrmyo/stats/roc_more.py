@@ -179,7 +179,8 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
     for name, ratio, parts in (("lr_positive", se / (1 - sp), (1 / a - 1 / n_1, 1 / (n_0 - d) - 1 / n_0)),
                                ("lr_negative", (1 - se) / sp, (1 / (n_1 - a) - 1 / n_1, 1 / d - 1 / n_0))):
         half = z * np.sqrt(sum(parts))
-        row |= {name: float(raw[name]), f"{name}_low": ratio * np.exp(-half), f"{name}_high": ratio * np.exp(half)}
+        low, high, value = ratio * np.exp(-half), ratio * np.exp(half), float(raw[name])
+        row |= {name: value, f"{name}_low": min(low, value), f"{name}_high": max(high, value)}  # to 0 or without end
     odds = prevalence / (1 - prevalence)
     ppv = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     npv = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
@@ -189,7 +190,7 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
                                                ("npv", npv, np.log(sp / (1 - se) / odds), spread_n)):
         value = true / (true + false) if true + false > 0 else np.nan
         low, high = (float(1 / (1 + np.exp(-(logit + way * z * spread)))) for way in (-1, 1))
-        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        row |= {name: value, f"{name}_low": min(low, value), f"{name}_high": max(high, value)}
     return pd.DataFrame([{**row, "n_missing": n_missing, "method": "log and logit intervals, 95 %",
                           "note": "half a subject added to every cell for the intervals" if empty else ""}])
 
