@@ -130,13 +130,15 @@ def open_notebook(page, server, name: str, *, run=True) -> None:
         run_all(page)
 
 
-def answer_dialog(page) -> None:
-    """Say yes to what JupyterLab may ask on a busy machine, such as whether to take the kernel that was named."""
+def answer_dialog(page) -> bool:
+    """Say yes to what JupyterLab may ask, such as whether to take the kernel that was named; gives whether it asked."""
     accept = page.locator(".jp-Dialog .jp-mod-accept")
-    if accept.count():
-        print("JupyterLab asked:", page.locator(".jp-Dialog").first.inner_text())
-        accept.first.click()
-        page.wait_for_timeout(300)
+    if not accept.count():
+        return False
+    print("JupyterLab asked:", page.locator(".jp-Dialog").first.inner_text())
+    accept.first.click()
+    page.wait_for_timeout(300)
+    return True
 
 
 def run_all(page) -> None:

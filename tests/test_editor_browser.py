@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import ARGUMENTS, Server, open_notebook, open_page, processes, run_all, write_notebook
+from browser import ARGUMENTS, Server, answer_dialog, open_notebook, open_page, processes, run_all, write_notebook
 from PIL import Image
 
 from mrmyo.figures import label_colours
@@ -92,6 +92,18 @@ class Desk:
         self.root.get_by_role("button", name=tool, exact=True).first.click()
         self.root.evaluate("(root, key) => root.view.setLabel(key)", label)
 
+    def steady(self):
+        """Wait until nothing on the page moves any more and no question of JupyterLab lies over it."""
+        canvas, last = self.root.locator(".stage canvas").first, None
+        for _ in range(60):
+            answer_dialog(self.page)
+            canvas.scroll_into_view_if_needed()
+            box = canvas.bounding_box()
+            if box == last:
+                return
+            last = box
+            self.page.wait_for_timeout(120)
+
     def at(self, row, column):
         """Where a voxel's centre lies on the page, in whole pixels, and which place that is in voxels."""
         canvas = self.root.locator(".stage canvas").first
@@ -102,6 +114,7 @@ class Desk:
 
     def drag(self, *places):
         """Press the mouse at the first place and let go at the last; gives the places in voxels."""
+        self.steady()
         points = [self.at(*place) for place in places]
         self.page.mouse.move(*points[0][:2])
         self.page.mouse.down()
@@ -243,9 +256,9 @@ def test_what_another_view_changed_is_refused_and_shown(desk):
     desk.go(0)
     desk.server.ask("None", ELSEWHERE.replace("REVISION", str(revision)))
     mask[0].reshape(-1)[:30] = 11
-    desk.root.evaluate("root => root.view.store.edit({kind: 'edit', reviewer: 'R1', tool: 'brush', slice: 0, "
-                       "label: '6'}, new Uint8Array(new Uint32Array([40, 5]).buffer))")
-    desk.key("z")  # meant for the stroke before it, which will not have been
+    # a stroke, and at once an undo that is meant for it
+    desk.root.evaluate("root => { root.view.store.edit({kind: 'edit', reviewer: 'R1', tool: 'brush', slice: 0, "
+                       "label: '6'}, new Uint8Array(new Uint32Array([40, 5]).buffer)); root.view.turn('undo'); }")
     desk.page.wait_for_function("() => document.querySelector('.mrmyo-review .message').innerText"
                                 ".includes('elsewhere')")
     np.testing.assert_array_equal(desk.saved(revision + 1), mask)
@@ -446,10 +459,11 @@ def test_a_killed_kernel_blocks_acceptance_and_loses_no_acknowledged_stroke(desk
     assert desk.root.get_by_role("button", name="accept", exact=True).is_disabled()
     desk.root.screenshot(path=os.environ.get("MRMYO_SHOTS", str(desk.server.folder)) + "/unsaved.png")
     assert replay(desk.path).revision == revision + 1
-    desk.page.wait_for_timeout(4000)  # JupyterLab starts the kernel anew
-    dialog = desk.page.locator(".jp-Dialog button")
-    if dialog.count():
-        dialog.last.click()
+    for _ in range(40):  # JupyterLab starts the kernel anew, and tells of it
+        if answer_dialog(desk.page):
+            break
+        desk.page.wait_for_timeout(500)
+    desk.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
     run_all(desk.page)
     desk.page.wait_for_selector(".mrmyo-review[data-loaded][data-status=saved]", timeout=60_000)
     desk.ready()
