@@ -88,5 +88,5 @@ lock: ## resolve every version afresh, in an environment of its own, and write r
 	mv build/requirements.lock requirements.lock && rm -rf build/lock build/freeze.txt
 
 clean: ## remove the results and what the tools left behind; the environment stays
-	rm -rf results build dist .pytest_cache .ruff_cache
+	rm -rf results build dist .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
