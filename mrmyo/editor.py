@@ -77,7 +77,7 @@ def review(volume: Volume, labels: Volume | None = None, journal=None, *, review
         raise ValueError("There is neither a mask nor a journal to go on with; pass labels.")
     side = None
     if t2 is not None:
-        known = replay(journal) if Path(journal).exists() and is_journal(journal) else None
+        known = replay(journal) if labels is None or is_journal(journal) else None
         image = None
         if isinstance(t2, T2Maps):
             image = t2.volume("s0")

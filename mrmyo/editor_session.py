@@ -25,7 +25,7 @@ from mrmyo.volume import GridError, Volume, same_grid
 __all__ = ["DECISIONS", "Session", "open_session"]
 
 DECISIONS = ("accepted", "rejected", "second reader", "open")
-DRAWN = ("brush", "eraser", "polygon", "fill", "keys")  # tools whose voxels the browser finds
+DRAWN = ("brush", "eraser", "polygon", "fill")  # tools whose voxels the browser finds
 _OPEN: dict[Path, Session] = {}  # a cell that is run again goes on with the session that it had opened
 
 
@@ -57,6 +57,10 @@ class Session:
         self.image_range = _range(volume.array)
         self.affine = screen_affine(volume)
         self.journal = Journal(journal, labels, image=image_hash(volume))
+        if not same_grid(volume, self.review.base):  # the hash of an image knows no place
+            self.journal.close()
+            raise GridError("This journal was begun on an image at another place, or of other voxels; nothing was "
+                            "changed.")
         self.reviewer, self.t2 = reviewer, t2
         self._base = to_screen(self.review.base)
         self._slices: list = [None] * len(self._base)

@@ -78,7 +78,7 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
     out = Path(out_dir)
     journal = out / ("review-second.jsonl" if second else REVIEW)
     return {"volume": read_nifti(out / "structural.nii.gz"), "journal": journal, "t2": load_maps(out),
-            "labels": None if journal.exists() else read_nifti(out / AUTOMATIC),
+            "labels": None if is_journal(journal) else read_nifti(out / AUTOMATIC),
             "transform": read_transform(out, before_hand=True)}
 
 

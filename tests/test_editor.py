@@ -91,6 +91,20 @@ def full(_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_file_that_is_no_journal_is_told_and_left_alone(tmp_path):
+    image, labels = small_review()
+    t2 = image.with_array(np.full(image.shape, 40.0))
+    path = tmp_path / "review.jsonl"
+    path.write_text('{"my": "file"}\n')
+    for mask in (None, labels):
+        with pytest.raises(JournalError, match="no journal"):
+            mrmyo.review(image, mask, path, t2=t2)
+    assert path.read_text() == '{"my": "file"}\n'
+    path.write_text("")  # a crash before the first line: nothing was acknowledged
+    mrmyo.review(image, labels, path, t2=t2).close()
+    assert replay(path).revision == 0
+
+
 def test_a_view_that_cannot_be_told_harms_no_other(session, caplog):
     def deaf(told, buffers):
         raise ValueError("the comm is closed")

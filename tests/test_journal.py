@@ -19,7 +19,7 @@ from reviews import AFFINE, View, small_review
 from mrmyo.editor_session import Session
 from mrmyo.journal import Journal, JournalError, mask_version, read_history, replay
 from mrmyo.journal_screen import apply_runs, changed_runs, from_screen, screen_affine, slice_places, to_screen
-from mrmyo.volume import Volume
+from mrmyo.volume import GridError, Volume
 
 ORDERS = ["RAS", "LPS", "LAI", "ASR", "SPL", "PIR"]
 
@@ -207,6 +207,9 @@ def test_a_journal_belongs_to_one_image_and_one_mask(written):
         Session(image, labels.with_array(np.zeros_like(labels.array)), path)
     with pytest.raises(JournalError, match="another place"):
         Journal(path, Volume(labels.array, AFFINE @ np.diag([1, 1, 2, 1])))
+    elsewhere = Volume(image.array, AFFINE @ np.diag([1, 1, 2, 1]))  # the same voxels at another place
+    with pytest.raises(GridError, match="another place"):
+        Session(elsewhere, None, path)
     for mask in (labels, None, replay(path).labels):  # the first, the journal's own, the last
         session = Session(image, mask, path)
         np.testing.assert_array_equal(session.review.screen, masks[-1])
