@@ -5,67 +5,125 @@ Only summary numbers of the paper go in; no subject here corresponds to any pers
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from mrmyo.cohort_findings import draw_course, draw_diagnosis, draw_enzymes
+from mrmyo.cohort_lungs import draw_lungs
+from mrmyo.cohort_search import order_by_correlation
+from mrmyo.cohort_t2 import CASE_T2_MS, VARIANTS, draw_control_t2, draw_patient_t2
+
 __all__ = ["CohortError", "load_cohort", "make_cohort", "pick_subjects", "write_cohort"]
 
 SEED = 2022
-CUTOFF_MS = 36.4
-T2_DECIMALS = 2  # of a millisecond
-
-# The printed targets. Where a range of values prints alike, the patients' target is one that the printed means and SDs
-# with and without lung disease (49.3 ± 10.5 of 33, 45.3 ± 6.5 of 31) allow as well.
-T2_IIM_MEAN, T2_IIM_SD = 47.38, 8.97
-T2_HC_MEAN, T2_HC_SD = 33.9, 0.9
+N_DRAWS = 60  # of a part of the cohort, before a seed is given up
+CASE_AGE, CASE_LESION_T2_MS = 52, 44.9  # of the patient of Fig. 3; 44.9 ms stands in the caption, 41.0 in the text
 RS_AGE_RANGE = (0.0906, 0.0908)  # prints .091 with p .476 (Spearman, n = 64)
-# Two patients lie among the controls, below 6 and below 3 of the 10: 9 of 640 pairs in the wrong order, AUC 631/640.
-CONTROLS_ABOVE = (6, 3)
+COLUMNS = (
+    "subject", "group", "age", "sex", "t2_ms", "subtype", "certainty", "antibody", "duration_months", "treatment",
+    "biopsy", "ck_u_l", "alt_u_l", "ast_u_l", "ldh_u_l", "ild", "ild_severity", "ild_extent_percent", "ild_extent",
+    "ild_score", "t2_lesion_ms",
+)
 
 
 class CohortError(ValueError):
     """A cohort cannot be made, found or sampled as asked."""
 
 
-def make_cohort(*, seed: int = SEED):
+def make_cohort(*, seed: int = SEED, variant: str = "group means"):
     """Draw the 74 synthetic subjects.
 
     Parameters
     ----------
     seed : int
         The same seed gives the same table. Every seed meets the printed statistics.
+    variant : {"group means", "as printed"}
+        The printed correlation of T2 with the ILD score is positive, though T2 is lower in the mean with lung disease.
+        "group means" has it negative, and so gives up its sign; "as printed" has it positive and gives up nothing, but
+        T2 must lie in two heaps for that.
 
     Returns
     -------
     pandas.DataFrame
         One row per subject: ``subject`` ("SYN-IIM-01", …), ``group`` ("IIM" or "HC"), ``age`` (whole years), ``sex``
-        ("F" or "M"), ``t2_ms`` (the apparent mono-exponential T2 of whole thigh muscle, in milliseconds).
+        ("F" or "M"), ``t2_ms`` (the apparent mono-exponential T2 of whole thigh muscle, in milliseconds), and of the
+        patients ``subtype``, ``certainty``, ``antibody``, ``duration_months``, ``treatment``, ``biopsy``, ``ck_u_l``,
+        ``alt_u_l``, ``ast_u_l``, ``ldh_u_l`` (missing for two), ``ild``, ``ild_severity``, ``ild_extent_percent``,
+        ``ild_extent``, ``ild_score`` (missing for three), ``t2_lesion_ms`` (of the patient of Fig. 3 only).
 
     Raises
     ------
     CohortError
-        When a seed meets the printed statistics in none of its many draws.
+        When the variant is unknown, or a seed meets the printed statistics in none of its many draws.
     """
     import pandas as pd
 
+    _file_of(variant)  # refuses another
     rng = np.random.default_rng(seed)
-    controls = _control_t2(rng)
-    patients = rng.permutation(_patient_t2(rng, controls))
-    groups = (
-        ("IIM", patients, _shuffle_to_rank_correlation(rng, _ages(rng, 64, 19, 72, 44.3, 14.0), patients), 26),
-        ("HC", rng.permutation(controls), _ages(rng, 10, 25, 63, 36.6, 11.0), 1),
-    )
-    tables = []
-    for name, t2_ms, age, n_male in groups:
-        sex = rng.permutation(["M"] * n_male + ["F"] * (len(t2_ms) - n_male))
-        subject = [f"SYN-{name}-{i:02d}" for i in range(1, len(t2_ms) + 1)]
-        tables.append(pd.DataFrame({"subject": subject, "group": name, "age": age, "sex": sex, "t2_ms": t2_ms}))
-    return pd.concat(tables, ignore_index=True)
+    for _ in range(N_DRAWS):
+        controls = draw_control_t2(rng)
+        drawn = None if controls is None else draw_patient_t2(rng, controls, variant=variant)
+        if drawn is not None:
+            break
+    else:
+        raise CohortError(f"No draw of seed {seed} met the printed T2; try another seed.")
+    order = rng.permutation(64)
+    t2_ms, ild = drawn[0][order], drawn[1][order]
+    case = int(np.flatnonzero(t2_ms == CASE_T2_MS)[0])
+    age = order_by_correlation(rng, _ages(rng, 64, 19, 72, 44.3, 14.0), t2_ms, RS_AGE_RANGE)
+    controls, age_hc = rng.permutation(controls), _ages(rng, 10, 25, 63, 36.6, 11.0)
+    sex, sex_hc = (rng.permutation(["M"] * men + ["F"] * women) for men, women in ((26, 38), (1, 9)))
+    if sex[case] == "M":  # a woman, by the caption
+        other = np.flatnonzero(sex == "F")[0]
+        sex[[case, other]] = sex[[other, case]]
+    found = {"age": _age_of_case(rng, age, t2_ms, case), "sex": sex, "t2_ms": t2_ms} | _findings(
+        rng, t2_ms, ild, variant, case)
+    patients = pd.DataFrame({"subject": _names("IIM", 64), "group": "IIM", **found})
+    healthy = pd.DataFrame({"subject": _names("HC", 10), "group": "HC", "age": age_hc, "sex": sex_hc,
+                            "t2_ms": controls})
+    return pd.concat([patients, healthy], ignore_index=True)[list(COLUMNS)]
 
 
-def load_cohort():
-    """The synthetic cohort that comes with mrmyo (``data_synthetic/cohort.csv``).
+def _names(group, n):
+    return [f"SYN-{group}-{i:02d}" for i in range(1, n + 1)]
+
+
+def _age_of_case(rng, age, t2_ms, case):
+    """The ages with the one that is printed of the patient of Fig. 3 in its place, and the correlation as it was."""
+    age = age.copy()
+    nearest = int(np.argmin(np.abs(age - CASE_AGE)))
+    beside = int(rng.choice(np.setdiff1d(np.flatnonzero((age > 20) & (age < 71)), [nearest, case])))
+    age[beside] += age[nearest] - CASE_AGE  # the mean stays
+    age[nearest] = age[case]
+    age[case] = CASE_AGE
+    return order_by_correlation(rng, age, t2_ms, RS_AGE_RANGE, fixed=[case])
+
+
+def _findings(rng, t2_ms, ild, variant, case):
+    """All that is known of the patients besides age, sex and T2; each part is drawn until it meets what is printed."""
+    def until_met(draw, *arguments, **options):
+        for _ in range(N_DRAWS):
+            if (found := draw(rng, *arguments, **options)) is not None:
+                return found
+        raise CohortError(f"{draw.__name__} met the printed statistics in none of {N_DRAWS} draws; try another seed.")
+
+    ass, lungs = until_met(draw_lungs, t2_ms, ild, variant=variant, case=case)
+    enzymes = until_met(draw_enzymes, t2_ms, case=case)
+    course = until_met(draw_course, t2_ms)
+    lesion = np.where(np.arange(64) == case, CASE_LESION_T2_MS, np.nan)
+    return {**draw_diagnosis(rng, ass, ild, enzymes["ck_u_l"], t2_ms, case=case), **course, **enzymes,
+            "ild": np.where(ild, "ILD", "no ILD"), **lungs, "t2_lesion_ms": lesion}
+
+
+def load_cohort(*, variant: str = "group means"):
+    """The synthetic cohort that comes with mrmyo (``data_synthetic/``).
+
+    Parameters
+    ----------
+    variant : {"group means", "as printed"}
+        As for :func:`make_cohort`.
 
     Returns
     -------
@@ -75,27 +133,39 @@ def load_cohort():
     Raises
     ------
     CohortError
-        When the file is neither beside the package nor inside it.
+        When the variant is unknown, or the file is neither beside the package nor inside it.
     """
     import pandas as pd
 
+    name = _file_of(variant)
     package = Path(__file__).resolve().parent
-    places = [package / "data_synthetic" / "cohort.csv", package.parent / "data_synthetic" / "cohort.csv"]
+    places = [package / "data_synthetic" / name, package.parent / "data_synthetic" / name]
     for path in places:
         if path.is_file():
-            return pd.read_csv(path)
+            # the word "none" is an answer
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])
     raise CohortError(
-        f"Found no cohort.csv at {places[0]} or {places[1]}. Reinstall mrmyo, or make the table with make_cohort()."
+        f"Found no {name} at {places[0]} or {places[1]}. Reinstall mrmyo, or make the table with make_cohort()."
     )
 
 
-def write_cohort(path=None, *, seed: int = SEED) -> Path:
+def write_cohort(path=None, *, seed: int = SEED, variant: str = "group means") -> Path:
     """Make the cohort anew and write it as CSV; without a path, over the one in a checkout's ``data_synthetic/``."""
-    path = Path(__file__).resolve().parent.parent / "data_synthetic" / "cohort.csv" if path is None else Path(path)
+    folder = Path(__file__).resolve().parent.parent / "data_synthetic"
+    path = folder / _file_of(variant) if path is None else Path(path)
     if not path.parent.is_dir():
         raise CohortError(f"Found no folder {path.parent} to write the cohort to. Make it, or give another path.")
-    make_cohort(seed=seed).to_csv(path, index=False, float_format=f"%.{T2_DECIMALS}f", lineterminator="\n")
+    table = make_cohort(seed=seed, variant=variant)
+    partial = path.with_name(f".{path.name}")
+    table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+    os.replace(partial, path)
     return path
+
+
+def _file_of(variant):
+    if variant not in VARIANTS:
+        raise CohortError(f"Found variant={variant!r}; expected one of {', '.join(VARIANTS)}.")
+    return "cohort.csv" if variant == VARIANTS[0] else f"cohort_{variant.replace(' ', '_')}.csv"
 
 
 def pick_subjects(cohort, n: int):
@@ -140,46 +210,6 @@ def pick_subjects(cohort, n: int):
     return cohort[cohort.index.isin(chosen)].reset_index(drop=True)
 
 
-def _control_t2(rng):
-    """Ten sorted T2 values with the printed mean and SD, room for two patients among them, and none too high."""
-    for _ in range(10_000):
-        z = np.sort(rng.standard_normal(10))
-        t2 = np.round(T2_HC_MEAN + T2_HC_SD * (z - z.mean()) / z.std(ddof=1), T2_DECIMALS)
-        if 35.2 <= t2[-1] <= 35.6 and t2[0] >= 32.2 and np.diff(t2).min() >= 0.04 and _gaps(t2).min() >= 0.2:
-            return t2
-    raise CohortError("No draw of controls met the printed statistics; try another seed.")
-
-
-def _gaps(controls):
-    return np.array([controls[10 - above] - controls[9 - above] for above in CONTROLS_ABOVE])
-
-
-def _patient_t2(rng, controls):
-    """Sixty-four sorted T2 values, right-skewed, whose Youden cutoff falls midway between two subjects at 36.4 ms."""
-    from scipy.optimize import brentq
-
-    low = [(controls[9 - above] + controls[10 - above]) / 2 for above in CONTROLS_ABOVE]
-    lowest = 2 * CUTOFF_MS - controls[-1]
-    fixed = np.array([*low, lowest])
-    mean_of_rest = (64 * T2_IIM_MEAN - fixed.sum()) / 61
-
-    def stretch(z, power):  # the mean is met by scaling, the SD by the power
-        z = z**power
-        return np.concatenate([fixed, lowest + (mean_of_rest - lowest) * z / z.mean()])
-
-    def excess_sd(power, z):
-        return stretch(z, power).std(ddof=1) - T2_IIM_SD
-
-    for _ in range(10_000):
-        z = np.sort(rng.gamma(1.6, size=61))
-        if excess_sd(0.3, z) > 0 or excess_sd(3.0, z) < 0:
-            continue
-        t2 = np.round(stretch(z, brentq(excess_sd, 0.3, 3.0, args=(z,))), T2_DECIMALS)
-        if 68 <= t2[-1] <= 72 and t2[3] - t2[2] >= 0.3 and len(np.unique(t2)) == 64:
-            return t2
-    raise CohortError("No draw of patients met the printed statistics; try another seed.")
-
-
 def _ages(rng, n, youngest, oldest, mean, sd):
     """Whole years with the given extremes whose mean is the given one as nearly as n allows."""
     ages = np.clip(np.round(rng.normal(mean, sd, n)), youngest + 1, oldest - 1).astype(int)
@@ -191,25 +221,6 @@ def _ages(rng, n, youngest, oldest, mean, sd):
     return rng.permutation(ages)
 
 
-def _shuffle_to_rank_correlation(rng, ages, t2_ms):
-    """The ages in an order whose Spearman correlation with T2 prints as the paper's: a walk of improving swaps."""
-    from scipy.stats import rankdata
-
-    x, y = rankdata(ages), rankdata(t2_ms)
-    x, y = (x - x.mean()) / np.linalg.norm(x - x.mean()), (y - y.mean()) / np.linalg.norm(y - y.mean())
-    order, (low, high) = np.arange(len(ages)), RS_AGE_RANGE
-    target = (low + high) / 2
-    for _ in range(100_000):
-        rs = x[order] @ y
-        if low < rs < high:
-            return ages[order]
-        swapped = order.copy()
-        i, j = rng.choice(len(ages), size=2, replace=False)
-        swapped[[i, j]] = swapped[[j, i]]
-        if abs(x[swapped] @ y - target) < abs(rs - target):
-            order = swapped
-    raise CohortError("No order of ages met the printed rank correlation; try another seed.")
-
-
 if __name__ == "__main__":
-    write_cohort()
+    for each in VARIANTS:
+        write_cohort(variant=each)

@@ -23,7 +23,7 @@ SIGNATURES = {
     "evaluate": "(labels, reference, *, t2=None, only=None, n_levels=3)",
     "process_study": "(folder, out_dir, labels=None)",
     "process_cohort": "(folders, out_dir, *, n_jobs=-1)",
-    "load_cohort": "()",
+    "load_cohort": "(*, variant='group means')",
     "simulate_study": "(subject, study_dir, truth_dir=None)",
     "workspace": "(root=None)",
     "stats.roc": "(table, *, score='t2_ms', group='group', positive='IIM', cutoff='youden', threshold='midpoint')",
