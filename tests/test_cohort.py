@@ -62,7 +62,8 @@ def test_every_printed_number_holds_but_what_is_known(made):
     in_results = none_of_the_cohort[~none_of_the_cohort.section.isin(["Introduction", "Methods"])].quantity
     assert set(in_results) == {
         "ILD score scale", "honeycombing", "CK normal range", "ALT normal range", "AST normal range",
-        "LDH normal range", "footnote *", "footnote **", "normal CK in DM (literature)", "ILD prevalence (literature)", "criteria year"}
+        "LDH normal range", "footnote *", "footnote **", "normal CK in DM (literature)",
+        "ILD prevalence (literature)", "criteria year"}
 
 
 def test_a_wrong_number_fails():
