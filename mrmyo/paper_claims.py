@@ -20,7 +20,7 @@ EXPECTED = {
     "acquisition time of the T2 map": "nothing: one of the two is wrong",
     "acceleration of the T2 map": "nothing: one of the two is wrong",
     "T2 of the patient of Fig. 3": "41.0 ms in the whole thigh, 44.9 ms in the lesion",
-    "T2 with the ILD score, and T2 by ILD": "a correlation of −0.226: T2 is lower with lung disease",
+    "T2 with the ILD score, and T2 by ILD": "a correlation of −0.226, or T2 in two heaps",
     "grades of the extent of ILD": "more than none and less than 10 % as grade 1, the lower end of each grade in it",
 }
 

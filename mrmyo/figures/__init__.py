@@ -12,8 +12,9 @@ from mrmyo.figures.claims import consistent_n
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
 from mrmyo.figures.curves import training_curve
 from mrmyo.figures.galleries import compare_masks, echoes, gallery, label_chart, side_by_side
-from mrmyo.figures.muscles import by_muscle, profile, trend
+from mrmyo.figures.muscles import by_muscle, change_chart, involvement_map, profile, trend
 from mrmyo.figures.pictures import label_colours, montage, overlay, t2_map, value_map
+from mrmyo.figures.relations import range_chart, rank_scatter
 from mrmyo.figures.reliability import model_changes, reliability_maps
 from mrmyo.figures.style import COLOURS, COLUMN_WIDTH_IN, FigureError
 from mrmyo.figures.widgets import browse, turn, turn_gallery
@@ -26,6 +27,7 @@ __all__ = [
     "border_pair",
     "browse",
     "by_muscle",
+    "change_chart",
     "compare_masks",
     "consistent_n",
     "echoes",
@@ -33,6 +35,7 @@ __all__ = [
     "four_steps",
     "gallery",
     "group_strip",
+    "involvement_map",
     "label_chart",
     "label_colours",
     "level_map",
@@ -43,6 +46,8 @@ __all__ = [
     "muscle_strip",
     "overlay",
     "profile",
+    "range_chart",
+    "rank_scatter",
     "reliability_maps",
     "roc_curve",
     "side_by_side",

@@ -10,7 +10,7 @@ from mrmyo.figures.charts import GROUP_COLOURS
 from mrmyo.figures.style import COLOURS, FigureError, axis_name, finish, new_axes
 from mrmyo.labels import label_table
 
-__all__ = ["by_muscle", "profile", "trend"]
+__all__ = ["by_muscle", "change_chart", "involvement_map", "profile", "trend"]
 
 WIDE_IN = 7.0
 WHOLE = "ALL"
@@ -134,6 +134,77 @@ def trend(table, *, x, y, edges, ax=None, synthetic=False):
                     fontsize=7, color="#555555")
     ax.set(xlabel=f"{axis_name(x)} (n = {len(table)})", ylabel=axis_name(y))
     return finish(ax, "", synthetic, pad=14)
+
+
+def change_chart(table, *, ax=None, synthetic=False):
+    """The change of every muscle and side, beside the smallest change that is more than chance (grey).
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `mrmyo.followup.change_by_muscle`; values in milliseconds.
+    ax, synthetic
+        As for :func:`by_muscle`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    _require(table, "side", "abbreviation", "change", "smallest_change", "beyond", "n_repeated")
+    order = [name for name in [*dict.fromkeys(label_table().abbreviation), WHOLE] if (table.abbreviation == name).any()]
+    ax = ax or _wide(2.9)
+    smallest = table.groupby("abbreviation").smallest_change.first().reindex(order)
+    ax.bar(range(len(order)), 2 * smallest, bottom=-smallest, width=0.8, color="#DDDDDD", label="within chance")
+    for offset, side, marker, colour in ((0.18, "left", "<", "sky"), (-0.18, "right", ">", "orange"),
+                                         (0, "both", "o", "green")):
+        rows = table[table.side == side]
+        x = [order.index(name) + offset for name in rows.abbreviation]
+        ax.scatter(x, rows.change, s=30, marker=marker, color=COLOURS[colour], zorder=3, clip_on=False,
+                   label=f"{side}, {int(rows.beyond.sum())} of {len(rows)} beyond chance")
+    ax.axhline(0, color="black", linewidth=0.8, zorder=1)
+    ax.set_xticks(range(len(order)), order)
+    n = table.n_repeated[table.n_repeated > 0]
+    told = f", chance by {n.min()} to {n.max()} repeats" if len(n) else ""
+    ax.set(xlim=(-0.6, len(order) - 0.4), ylabel="Change of T2 (ms)", xlabel=f"Muscle{told}")
+    ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, handletextpad=0.3,
+              columnspacing=1.0, borderaxespad=0.1)
+    return finish(ax, "", synthetic, pad=18)
+
+
+def involvement_map(table, *, limits=(-2, 10), ax=None, synthetic=False):
+    """Every subject's muscles, in standard deviations from the controls: one row each, the most involved on top.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `mrmyo.followup.involvement`.
+    limits : (float, float)
+        Of the colours.
+    ax, synthetic
+        As for :func:`by_muscle`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    FigureError
+        When there is nothing to draw, as with fewer than three controls.
+    """
+    _require(table, "subject", "abbreviation", "z", "n_controls")
+    wide = table.pivot_table(index="subject", columns="abbreviation", values="z")
+    if wide.empty:
+        raise FigureError("Found no muscle with a z; expected three controls at least.")
+    order = [name for name in dict.fromkeys(label_table().abbreviation) if name in wide]
+    wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index, order]
+    ax = ax or _wide(0.9 + max(1.6, 0.055 * len(wide)))
+    picture = ax.imshow(wide, aspect="auto", cmap="magma", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ax.figure.colorbar(picture, ax=ax, pad=0.01, extend="both").set_label("SD from the controls' mean", fontsize=8)
+    ax.set_xticks(range(len(order)), order)
+    ax.set(yticks=[], ylabel=f"Subjects (n = {len(wide)})",
+           xlabel=f"Muscle, mean of both sides ({int(table.n_controls.max())} controls)")
+    return finish(ax, "", synthetic)
 
 
 def _require(table, *columns):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.cutoffs import _candidates, _check_cutoff, _cutoff, _rates
 from mrmyo.stats.groups import METHOD, rank_sum_test
 
 __all__ = ["roc", "roc_points"]
 
 THRESHOLDS = ("midpoint", "observed")
+INTERVALS = ("delong", "logit", "bootstrap")
 
 
-def roc(table, *, score="t2_ms", group="group", positive="IIM", cutoff="youden", threshold="midpoint") -> pd.DataFrame:
+def roc(table, *, score="t2_ms", group="group", positive="IIM", cutoff="youden", threshold="midpoint", cost_ratio=None,
+        prevalence=None, min_specificity=None, interval="delong", n_resamples=2000, seed=0) -> pd.DataFrame:
     """Area under the ROC curve, cutoff, sensitivity and specificity, each with its 95 % confidence interval.
 
     A subject is called positive when the score is at or above the cutoff.
@@ -27,11 +30,22 @@ def roc(table, *, score="t2_ms", group="group", positive="IIM", cutoff="youden",
         The columns of the numbers and of the two groups.
     positive
         The value of ``group`` that the score should detect by being high.
-    cutoff : "youden" or float
-        The cutoff that maximises sensitivity + specificity − 1 (of several, the lowest), or a given one, in the unit of
-        the score.
+    cutoff : {"youden", "closest", "cost", "specificity"} or float
+        The cutoff that maximises sensitivity + specificity − 1, that is closest to the corner (0, 1) of the curve, that
+        costs least, or that has the highest sensitivity of those that are specific enough (of several, the highest); or
+        a given one, in the unit of the score.
     threshold : "midpoint" or "observed"
         Whether candidate cutoffs lie midway between neighbouring scores (as in SPSS and pROC) or on the scores.
+    cost_ratio, prevalence : float, optional
+        For "cost" alone, which needs both: the cost of a false positive over that of a false negative (below 1 where
+        a missed patient is worse), and the share of patients among those who are to be tested.
+    min_specificity : float, optional
+        For "specificity" alone, which needs it: above 0 and at most 1.
+    interval : {"delong", "logit", "bootstrap"}
+        Of the area: DeLong's, the same variance carried to the logit scale (for areas near 1, where DeLong's leaves
+        0–1 and is clipped), or percentiles of resamples, patients and controls apart.
+    n_resamples, seed : int
+        Of the bootstrap.
 
     Returns
     -------
@@ -44,27 +58,41 @@ def roc(table, *, score="t2_ms", group="group", positive="IIM", cutoff="youden",
     ------
     StatsError
         When the table cannot answer: a column is missing or no number, the positive value is absent, there are not
-        two groups, a subject comes twice, or T2 in milliseconds looks like seconds.
+        two groups, a subject comes twice, or T2 in milliseconds looks like seconds; and when an option is unknown, out
+        of range, missing for the cutoff asked for, or without use for it.
 
     Notes
     -----
     AUC and its variance: DeLong et al. 1988 (Biometrics 44:837) by the midranks of Sun and Xu 2014 (IEEE Signal Process
-    Lett 21:1389), clipped to 0–1. Proportions: Clopper and Pearson 1934 (Biometrika 26:404). The p value is the
-    Mann–Whitney test of AUC = 0.5.
+    Lett 21:1389), clipped to 0–1; on the logit scale as in Pepe 2003 (The Statistical Evaluation of Medical Tests,
+    chapter 5). Proportions: Clopper and Pearson 1934 (Biometrika 26:404). The p value is the Mann–Whitney test of
+    AUC = 0.5.
+
+    The least cost is the highest sensitivity − r (1 − specificity) with r = (1 − prevalence) / prevalence × cost_ratio
+    (Perkins and Schisterman 2006, Am J Epidemiol 163:670). pROC's ``best.weights = c(1 / cost_ratio, prevalence)`` is
+    the same: it asks for the cost of a false negative over that of a false positive.
     """
     if threshold not in THRESHOLDS:
         raise StatsError(f"Found threshold={threshold!r}; expected one of {THRESHOLDS}.")
+    if interval not in INTERVALS:
+        raise StatsError(f"Found interval={interval!r}; expected one of {INTERVALS}.")
+    if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 20:
+        raise StatsError(f"Found n_resamples={n_resamples!r}; expected a whole number of at least 20.")
+    options = {"cost_ratio": cost_ratio, "prevalence": prevalence, "min_specificity": min_specificity}
+    _check_cutoff(cutoff, options)
     pos, neg, negative, n_missing = _samples(table, score, group, positive)
     notes = []
-    auc, low, high = _delong(pos, neg, notes)
+    auc, low, high = _area(pos, neg, interval, n_resamples, seed, notes)
     _, _, p = rank_sum_test(pos, neg)
     if np.isnan(p):
         notes.append("All scores are equal: no test and no cutoff.")
-    cut, method = _cutoff(pos, neg, cutoff, threshold, notes)
+    cut, method = _cutoff(pos, neg, cutoff, threshold, options, notes)
+    auc_method = {"delong": "DeLong", "logit": "DeLong, logit scale",
+                  "bootstrap": f"bootstrap by group, percentiles of {n_resamples} resamples"}[interval]
     row = {
         "score": score, "positive": positive, "negative": negative,
         "n_positive": pos.size, "n_negative": neg.size, "n_missing": n_missing,
-        "auc": auc, "auc_low": low, "auc_high": high, "auc_method": "DeLong",
+        "auc": auc, "auc_low": low, "auc_high": high, "auc_method": auc_method,
         "p": p, "p_method": f"{METHOD}, no continuity correction",
         "cutoff": cut, "cutoff_method": method,
     }
@@ -107,56 +135,47 @@ def _samples(table, score, group, positive):
     return pos, neg, negative, int((~kept).sum())
 
 
-def _delong(pos, neg, notes):
+def _area(pos, neg, interval, n_resamples, seed, notes):
     m, n = pos.size, neg.size
     ranks = stats.rankdata(np.concatenate([pos, neg]))
     v10 = (ranks[:m] - stats.rankdata(pos)) / n
     v01 = 1 - (ranks[m:] - stats.rankdata(neg)) / m
     auc = float(v10.mean())
+    name = "the bootstrap" if interval == "bootstrap" else "DeLong's interval"
     if auc < 0.5:
         notes.append("AUC below 0.5: the score is lower in the positive group.")
     if m < 2 or n < 2:
-        notes.append(f"{m} positive and {n} negative: DeLong's interval needs two of each.")
+        notes.append(f"{m} positive and {n} negative: {name} needs two of each.")
+        return auc, np.nan, np.nan
+    if interval == "bootstrap":
+        return auc, *_resampled(pos, neg, n_resamples, seed, notes)
+    if interval == "logit" and min(auc, 1 - auc) < 1e-12:
+        notes.append(f"AUC of exactly {auc:.0f}: no interval on the logit scale.")
         return auc, np.nan, np.nan
     se = np.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
     if se < 1e-12:
         notes.append("DeLong's variance is zero: no interval for the AUC.")
         return auc, np.nan, np.nan
-    low, high = np.clip(auc + stats.norm.ppf([0.025, 0.975]) * se, 0, 1)
+    z = stats.norm.ppf([0.025, 0.975])
+    if interval == "logit":
+        low, high = special.expit(special.logit(auc) + z * se / (auc * (1 - auc)))
+    else:
+        low, high = np.clip(auc + z * se, 0, 1)
     return auc, float(low), float(high)
 
 
-def _candidates(pos, neg, threshold):
-    """Cutoffs in ascending order that split the sample in all possible ways, but for calling all or none positive."""
-    observed = np.unique(np.concatenate([pos, neg]))
-    return (observed[:-1] + observed[1:]) / 2 if threshold == "midpoint" else observed[1:]
-
-
-def _rates(pos, neg, cuts):
-    sensitivity = 1 - np.searchsorted(np.sort(pos), cuts, side="left") / pos.size
-    specificity = np.searchsorted(np.sort(neg), cuts, side="left") / neg.size
-    return sensitivity, specificity
-
-
-def _cutoff(pos, neg, cutoff, threshold, notes):
-    if isinstance(cutoff, (int, float, np.number)) and not isinstance(cutoff, bool):
-        if not np.isfinite(cutoff):
-            raise StatsError(f"Found cutoff={cutoff}; expected a finite number in the unit of the score, or 'youden'.")
-        return float(cutoff), "given"
-    if cutoff != "youden":
-        raise StatsError(f"Found cutoff={cutoff!r}; expected 'youden' or a number in the unit of the score.")
-    cuts = _candidates(pos, neg, threshold)
-    method = f"Youden, {threshold}"
-    if cuts.size == 0:
-        return np.nan, method
-    youden = sum(_rates(pos, neg, cuts)) - 1
-    best = np.flatnonzero(youden > youden.max() - 1e-12)
-    if youden.max() <= 1e-12:
-        notes.append("No cutoff does better than chance.")
-        return np.nan, method
-    if best.size > 1:
-        notes.append(f"{best.size} cutoffs share the highest Youden index; the lowest is given.")
-    return float(cuts[best[0]]), method
+def _resampled(pos, neg, n_resamples, seed, notes):
+    """Percentiles of the area over resamples, drawn in each group; NaN where all of them give the same."""
+    rng, m, n = np.random.default_rng(seed), pos.size, neg.size
+    areas = np.empty(n_resamples)
+    for k in range(n_resamples):
+        ranks = stats.rankdata(np.concatenate([rng.choice(pos, m), rng.choice(neg, n)]))
+        areas[k] = (ranks[:m].sum() - m * (m + 1) / 2) / (m * n)
+    if np.ptp(areas) < 1e-12:
+        notes.append("All resamples give the same AUC: no interval for the AUC.")
+        return np.nan, np.nan
+    low, high = np.percentile(areas, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _proportion(name, count, right):
