@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError
-from mrmyo.stats.models import ancova, cluster_bootstrap, mixed_model
+from mrmyo.stats import StatsError, ancova, cluster_bootstrap, mixed_model
 
 MTCARS = pd.DataFrame({
     "mpg": [21, 21, 22.8, 21.4, 18.7, 18.1, 14.3, 24.4, 22.8, 19.2, 17.8, 16.4, 17.3, 15.2, 10.4, 10.4, 14.7, 32.4,
@@ -352,9 +351,9 @@ def test_values_that_do_not_vary_give_no_model_but_a_note():
     (lambda t: t, {"within": "muscle"}, "48 rows that repeat"),
     (lambda t: t.assign(group=np.where(t.index == 0, "IIM", t.group)), {}, "1 subjects with more than one 'group'"),
     (lambda t: t[t.subject < 7], {}, "'IIM': 1"), (lambda t: t[t.group == "HC"], {}, "the groups"),
-    (lambda t: t[t.side == "L"], {}, "12, 12, 48 of subject, side, row"),
-    (lambda t: t[t.muscle == "a"], {}, "12, 24, 24 of subject, side, row"),
-    (lambda t: t[(t.muscle == "a") & (t.side == "L")], {"within": ()}, "12, 12 of subject, row"),
+    (lambda t: t[t.side == "L"], {}, "'subject': 12, 'side': 12, 'row': 48"),
+    (lambda t: t[t.muscle == "a"], {}, "'side': 24, 'row': 24"),
+    (lambda t: t[(t.muscle == "a") & (t.side == "L")], {"within": ()}, "'subject': 12, 'row': 12"),
     (lambda t: t.assign(site=t.subject.map(str) + "s"), {"covariates": "site"}, "'site' is constant or fixed"),
     (lambda t: t[t.subject.isin([0, 1, 6, 7])].assign(a=lambda t: t.subject % 2, b=lambda t: t.subject // 7 + 0.0),
      {"covariates": ["a", "b"]}, "4 subjects for 4 coefficients between them"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mrmyo.stats.agreement import bland_altman
 from mrmyo.stats.checklists import claim, facts_of_roc, stard
+from mrmyo.stats.clusters import cluster_bootstrap
 from mrmyo.stats.columns import StatsError
 from mrmyo.stats.correlation import correlation_power, partial_spearman, spearman
 from mrmyo.stats.diagnostic import roc, roc_points
 from mrmyo.stats.groups import adjust_p, equivalence, hodges_lehmann, mann_whitney
-from mrmyo.stats.models import ancova, cluster_bootstrap, mixed_model
+from mrmyo.stats.models import ancova, mixed_model
 from mrmyo.stats.noise import verdict_flips
 from mrmyo.stats.raters import icc, repeatability, weighted_kappa
 from mrmyo.stats.roc_adjusted import adjusted_roc, adjusted_roc_points

@@ -1,10 +1,8 @@
-"""Models: groups compared beside covariates, muscles within subjects, and whole subjects resampled."""
+"""Models: groups compared beside covariates, and muscles within sides within subjects."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ from scipy import optimize, stats
 
 from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
 
-__all__ = ["ancova", "cluster_bootstrap", "mixed_model"]
+__all__ = ["ancova", "mixed_model"]
 
 
 def ancova(table, *, value="t2_ms", group="group", reference=None, covariates=(), log=True, errors="HC3",
@@ -133,8 +131,8 @@ def mixed_model(table, *, value="t2_ms", group="group", subject="subject", withi
         raise StatsError(f"Found the numbers of subjects {counts}; expected two of each group at least.")
     sizes = [int(codes.max()) + 1 for codes in nested] + [len(frame)]
     if len(set(sizes)) < len(sizes):
-        raise StatsError(f"Found {', '.join(map(str, sizes))} of {', '.join([*levels, 'row'])}; variances of as many "
-                         "cannot be told apart. Take a column out of within=, or ancova.")
+        raise StatsError(f"Found {dict(zip([*levels, 'row'], sizes, strict=True))}; variances of as many parts as "
+                         "wholes cannot be told apart. Take a column out of within=, or ancova.")
     design = _design(labels, names, parts)
     inside = design - pd.DataFrame(design).groupby(nested[0]).transform("mean").to_numpy()
     df = sizes[0] - int((np.abs(inside).max(axis=0) < 1e-9).sum())  # the intercept and groups are among these
@@ -153,75 +151,6 @@ def mixed_model(table, *, value="t2_ms", group="group", subject="subject", withi
                   f"{' and of '.join(random)}, Student's t, {df} df between subjects, {level:.0%}",
         "note": "; ".join(notes + _apart(labels, name, names[0], parts)),
     } for j, name in enumerate(names[1:], start=1)])
-
-
-def cluster_bootstrap(table, statistic, *, subject="subject", strata=None, n_resamples=2000, level=0.95,
-                      seed=0) -> pd.DataFrame:
-    """The interval of any statistic of a table with several rows per subject: whole subjects are resampled.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Any number of rows per subject; rows without a subject (or a stratum) are left out and counted.
-    statistic : callable
-        Takes such a table and returns a number, or a Series or dict of numbers by name. In a resample subjects keep all
-        their rows and are numbered anew, so that one drawn twice counts as two.
-    subject : str
-    strata : str, optional
-        A column that is constant within subjects, such as "group": of each stratum as many are drawn as it has.
-    n_resamples, level, seed
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per statistic: statistic (its name, or "statistic"), estimate (of all subjects), low, high (percentiles,
-        Efron and Tibshirani, An Introduction to the Bootstrap, 13.3, Field and Welsh, J R Stat Soc B 2007; 69:369; not
-        BCa, so short of few subjects), n_subjects, n_rows, n_missing, n_resamples, n_failed (resamples in which the
-        statistic was not finite or raised StatsError, left out of the percentiles), method, note.
-
-    Raises
-    ------
-    StatsError
-        When there are fewer than three subjects, a stratum varies within one, or the statistic is never finite.
-    """
-    needed = [subject] if strata is None else [subject, strata]
-    require_columns(table, *needed)
-    if not 0 < level < 1 or n_resamples < 1:
-        raise StatsError(f"Found level={level!r}, n_resamples={n_resamples!r}; expected such as 0.95 and 2000.")
-    frame = table[table[needed].notna().all(axis=1).to_numpy()].reset_index(drop=True)
-    codes, ids = pd.factorize(frame[subject])
-    if len(ids) < 3:
-        raise StatsError(f"Found {len(ids)} subjects; expected three at least.")
-    of_subject = np.zeros(len(ids), int) if strata is None else pd.factorize(_one_each(frame, codes, strata))[0]
-    pools = [np.flatnonzero(of_subject == stratum) for stratum in range(of_subject.max() + 1)]
-    sizes = np.bincount(codes)
-    rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
-    rng = np.random.default_rng(seed)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):  # a degenerate resample is counted instead
-        warnings.simplefilter("ignore", RuntimeWarning)
-        estimates = _answers(statistic, frame)
-        drawn = np.full((n_resamples, len(estimates)), np.nan)
-        for found in drawn:
-            chosen = np.concatenate([rng.choice(pool, len(pool)) for pool in pools])
-            sample = frame.take(np.concatenate([rows_of[one] for one in chosen])).reset_index(drop=True)
-            sample[subject] = np.repeat(np.arange(len(chosen)), sizes[chosen])
-            with contextlib.suppress(StatsError):
-                answer = _answers(statistic, sample)
-                found[:] = [answer.get(name, np.nan) for name in estimates]
-    drawn[np.isinf(drawn)] = np.nan
-    failed = np.isnan(drawn).sum(axis=0).tolist()
-    never = [name for name, count in zip(estimates, failed, strict=True) if count == n_resamples]
-    if never:
-        raise StatsError(f"Found no finite {never} in {n_resamples} resamples; try the statistic on the table itself.")
-    lows, highs = np.nanpercentile(drawn, [50 * (1 - level), 50 * (1 + level)], axis=0).tolist()
-    notes = ["fewer than 20 subjects: percentiles come out a little short"] * (len(ids) < 20)
-    notes += ["a stratum of one subject does not vary"] * (min(map(len, pools)) == 1)
-    return pd.DataFrame([{
-        "statistic": name, "estimate": estimate, "low": lows[j], "high": highs[j], "n_subjects": len(ids),
-        "n_rows": len(frame), "n_missing": len(table) - len(frame), "n_resamples": n_resamples, "n_failed": failed[j],
-        "method": f"percentiles of resampled subjects{'' if strata is None else f' within {strata}'}, {level:.0%}",
-        "note": "; ".join(notes + [f"{failed[j]} resamples gave no number and are left out"] * (failed[j] > 0)),
-    } for j, (name, estimate) in enumerate(estimates.items())])
 
 
 def _complete(table, value, group, reference, covariates, log, others=()):
@@ -305,7 +234,7 @@ def _one_each(frame, codes, column):
 
 
 def _reml(values, design, nested, levels):
-    """Coefficients, their errors, variances (of levels, of the residual) and notes, of nested random intercepts."""
+    """Coefficients, errors, variances (levels', the residual's), notes; statsmodels' MixedLM errs near 0."""
     n, k = design.shape
     start = np.linalg.lstsq(design, values)[0]
     rest = values - design @ start
@@ -338,13 +267,3 @@ def _reml(values, design, nested, levels):
     notes += [f"the variance of {one} is at its boundary, zero" for j, one in enumerate(levels) if best[j] < 1e-6]
     variances = unit**2 * variance * np.array([*(best / (1 - best)), 1.0])
     return start + unit * beta, unit * np.sqrt(np.diag(covariance)), variances, notes
-
-
-def _answers(statistic, table):
-    """What a statistic returns, by name, as floats."""
-    answer = statistic(table)
-    answer = answer if isinstance(answer, (dict, pd.Series)) else {"statistic": answer}
-    try:
-        return {name: float(number) for name, number in answer.items()}
-    except (TypeError, ValueError):
-        raise StatsError("Found a statistic that is no number; expected one, or a Series or dict of them.") from None
