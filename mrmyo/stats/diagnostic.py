@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import StatsError, numbers, rare_groups, require_columns, require_one_row_per_subject
 from mrmyo.stats.cutoffs import _candidates, _check_cutoff, _cutoff, _rates
 from mrmyo.stats.groups import METHOD, rank_sum_test
 
@@ -124,7 +124,8 @@ def _samples(table, score, group, positive):
     if positive not in found:
         raise StatsError(f"Found no {positive!r} in column {group!r}; it holds {found[:10]}. Set positive= to one.")
     if len(found) != 2:
-        raise StatsError(f"Column {group!r} holds {found[:10]}; expected exactly two groups. Select two first.")
+        raise StatsError(f"Column {group!r} holds {found[:10]}; expected exactly two groups. Select two first"
+                         f"{rare_groups(table[group])}.")
     negative = next(name for name in found if name != positive)
     kept = ~np.isnan(values) & table[group].notna().to_numpy()
     pos, neg = (values[kept & table[group].isin([name]).to_numpy()] for name in (positive, negative))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import StatsError, numbers, rare_groups, require_columns, require_one_row_per_subject
 
 __all__ = ["adjust_p", "equivalence", "hodges_lehmann", "mann_whitney", "rank_sum_test"]
 
@@ -186,7 +186,8 @@ def _two_groups(table, value, group):
     kept = ~np.isnan(values) & table[group].notna().to_numpy()
     names = sorted(table[group][kept].unique().tolist(), key=str)
     if len(names) != 2:
-        raise StatsError(f"Column {group!r} holds the groups {names} with a value; expected exactly two.")
+        raise StatsError(f"Column {group!r} holds the groups {names[:10]} with a value; expected exactly two"
+                         f"{rare_groups(table[group])}.")
     return names, [values[kept & table[group].isin([name]).to_numpy()] for name in names], int((~kept).sum())
 
 
