@@ -209,3 +209,68 @@ def test_a_smooth_field_has_its_mean_and_sd_and_no_steps():
         assert field.dtype == np.float32 and field.mean() == pytest.approx(0.9, abs=1e-4)
         assert field.std() == pytest.approx(0.03, rel=1e-3)
         assert max(np.abs(np.diff(field, axis=axis)).max() for axis in (0, 1)) < 0.03 * 0.5
+
+
+CORONAL = {**scanner.CORONAL_T1, "matrix": (20, 14), "field_mm": (40.0, 28.0), "n_slices": 40}
+
+
+def bloch(t1_ms, t2_ms, *, repetition_ms, echo_ms, flip_deg):
+    """The transverse magnetisation at the echo, pulse after pulse until nothing changes; spoiling leaves Mz alone."""
+    flip, m = np.deg2rad(flip_deg), np.array([0.0, 0.0, 1.0])
+    pulse = np.array([[1, 0, 0], [0, np.cos(flip), np.sin(flip)], [0, -np.sin(flip), np.cos(flip)]])
+    for _ in range(12_000):
+        m = pulse @ m
+        echo = np.hypot(m[0], m[1]) * np.exp(-echo_ms / t2_ms)
+        m = np.array([0.0, 0.0, 1 + (m[2] - 1) * np.exp(-repetition_ms / t1_ms)])
+    return echo
+
+
+@pytest.mark.parametrize(("t1_ms", "t2_ms"), [(370.0, 65.0), (1400.0, 30.0), (1940.0, 90.0), (4000.0, 2000.0)])
+def test_a_spoiled_echo_is_the_steady_state_of_the_bloch_equations(t1_ms, t2_ms):
+    found = scanner.spoiled_echo(t1_ms, t2_ms, scanner.CORONAL_T1)
+    assert found == pytest.approx(bloch(t1_ms, t2_ms, repetition_ms=6.73, echo_ms=2.46, flip_deg=12.0), rel=1e-9)
+
+
+def test_t1_weighting_shows_fat_before_muscle_and_muscle_before_fluid():
+    fat, muscle, fluid = (float(scanner.spoiled_echo(t1, t2, scanner.CORONAL_T1))
+                          for t1, t2 in ((370.0, 65.0), (1400.0, 30.0), (4000.0, 2000.0)))
+    assert fat > 2 * muscle and muscle > 2 * fluid
+
+
+def test_a_block_has_the_signal_of_its_water_and_fat_at_their_phase():
+    grid = scanner.coronal_stack(CORONAL)
+    expected = scanner.spoiled_echo(0.9 * (1400 + 9 * 15), 45.0, CORONAL)
+    water = scanner.acquire_t1(tissues(water=0.8, t2_ms=45.0), grid, t1_scale=0.9)
+    np.testing.assert_allclose(water, 0.8 * expected, rtol=1e-5)
+    # T2 is scaled in muscle alone
+    scaled = scanner.acquire_t1(tissues(water=0.8, t2_ms=30.0), grid, t1_scale=0.9, t2_scale=1.5)
+    np.testing.assert_allclose(scaled, water, rtol=1e-5)
+    vein = [scanner.acquire_t1(tissues(water=0.8, t2_ms=30.0, label=0), grid, t2_scale=s) for s in (1.0, 1.5)]
+    np.testing.assert_array_equal(*vein)
+    # the six peaks by hand: 2.46 ms after the pulse, at 127.7 MHz
+    ppm = np.array([-3.80, -3.40, -2.60, -1.95, -0.50, 0.60])
+    share = np.array([0.088, 0.700, 0.120, 0.006, 0.039, 0.047])
+    turned = (share * np.exp(2j * np.pi * ppm * 3 * 42.577478518 * 2.46e-3)).sum()
+    fat = 0.9 * np.mean([scanner.spoiled_echo(370.0, t2, CORONAL) for t2 in (65.0, 160.0)])
+    both = scanner.acquire_t1(tissues(water=0.8, fat=0.9, t2_ms=45.0), grid, t1_scale=0.9)
+    np.testing.assert_allclose(both, abs(0.8 * expected + fat * turned), rtol=1e-5)
+
+
+def test_the_coronal_stack_leads_left_downwards_and_from_front_to_back():
+    protocol = scanner.CORONAL_T1
+    assert (protocol["RepetitionTime"], protocol["EchoTime"], protocol["SliceThickness"]) == (6.73, 2.46, 1.0)
+    grid = scanner.coronal_stack(protocol, centre_mm=(3, -4, 5))
+    assert grid.shape == (320, 120, 231) and axis_codes(grid.affine) == "LIP" and grid.meta["SliceThickness"] == 1.0
+    np.testing.assert_allclose(grid.spacing_mm, (1.3125, 1.3, 1.0))
+    corners = [grid.affine @ [*index, 1] for index in ((0, 0, 0), np.array(grid.shape) - 1)]
+    np.testing.assert_allclose(np.mean(corners, axis=0)[:3], [3, -4, 5])
+
+
+def test_a_coronal_image_shows_tissue_where_it_is():
+    water = np.zeros(N_FINE)
+    water[26:30, 14:18, 16:22] = 1.0  # centred at x = 8, y = -4, z = 5
+    grid = scanner.coronal_stack(CORONAL)
+    image = scanner.acquire_t1(tissues(water=water), grid)
+    index = (np.indices(image.shape) * image).sum((1, 2, 3)) / image.sum()
+    np.testing.assert_allclose((grid.affine @ [*index, 1])[:3], [8, -4, 5], atol=1e-5)
+    assert image.max() == pytest.approx(scanner.spoiled_echo(1400.0, 30.0, CORONAL), rel=1e-4)

@@ -15,9 +15,11 @@ import pytest
 from mrmyo import anatomy, scanner, simulation
 from mrmyo.dicom import read_dicom
 from mrmyo.nifti import read_nifti
+from mrmyo.settings import Settings
 from mrmyo.simulation import simulate_study
+from mrmyo.study_series import choose_series
 from mrmyo.t2 import fit_t2
-from mrmyo.volume import same_grid
+from mrmyo.volume import reformat, resample, same_grid
 
 SUBJECT = {"subject": "SYN-TEST-01", "group": "IIM", "sex": "F", "age": 52, "t2_ms": 41.3}
 MUSCLE_VALUES = [*range(1, 14), *range(21, 34)]
@@ -54,6 +56,9 @@ def quick(monkeypatch):
     for protocol in (scanner.MULTI_ECHO, scanner.DIXON):
         monkeypatch.setitem(protocol, "n_slices", 5)
         monkeypatch.setitem(protocol, "matrix", (128, 70))
+    for name, value in (("matrix", (105, 20)), ("field_mm", (420.0, 30.0)), ("n_slices", 77), ("spacing_mm", 3.0),
+                        ("SliceThickness", 3.0)):
+        monkeypatch.setitem(scanner.CORONAL_T1, name, value)
 
 
 def pixels(folder: Path) -> dict:
@@ -185,3 +190,85 @@ def test_an_interrupted_run_leaves_no_older_truth_behind(quick, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         simulate_study(SUBJECT, tmp_path / "study", tmp_path / "truth")
     assert not (tmp_path / "truth" / "truth.json").exists()
+
+
+@pytest.fixture
+def coronal(quick, tmp_path):
+    simulate_study(SUBJECT, tmp_path / "study", tmp_path / "truth", seed=3, coronal_t1=True)
+    return tmp_path
+
+
+def test_the_coronal_t1_leaves_every_other_image_as_it_was(coronal):
+    simulate_study(SUBJECT, coronal / "plain", seed=3)
+    plain, beside = pixels(coronal / "plain"), pixels(coronal / "study")
+    added = {name for name in beside if name.startswith("06_coronal_t1/")}
+    assert len(added) == 77 and {name: beside[name] for name in beside if name not in added} == plain
+    files = [next((coronal / "study" / part).iterdir()) for part in ("02_in_phase", "06_coronal_t1", "10_multi_echo")]
+    assert len({pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID for path in files}) == 1
+
+
+def test_the_coronal_t1_is_read_as_such_and_not_chosen(coronal):
+    series = read_dicom(coronal / "study")
+    row = series[series.role == "t1w"].iloc[0]
+    assert row.series == 6 and row.plane == "coronal" and tuple(row.spacing_mm) == pytest.approx((4.0, 1.5, 3.0))
+    assert row.repetition_time_ms == 6.73 and tuple(row.echo_times_ms) == (2.46,) and not row.warnings
+    header = pydicom.dcmread(next((coronal / "study" / "06_coronal_t1").iterdir()), stop_before_pixels=True)
+    assert (header.FlipAngle, header.ScanningSequence, header.MRAcquisitionType) == (12, "GR", "3D")
+    assert header.SliceThickness == header.SpacingBetweenSlices == 3.0
+    chosen = choose_series(series, Settings())
+    assert chosen.structural_name == "in_phase" and chosen.notes == chosen.flags == ()
+    assert "t1w" not in dict(chosen.roles)
+
+
+def test_the_coronal_t1_shows_fat_bright_and_muscle_dark_where_the_dixon_images_do(coronal):
+    series = read_dicom(coronal / "study")
+    water, fat = series.volume("water"), series.volume("fat")
+    t1 = series.volume("t1w")
+    assert reformat(t1).shape == (105, 77, 6)  # as the paper reformats it, to axial slices of 5 mm
+    image = resample(t1, water).array[:, :, 1:4]
+    share = (fat.array / np.maximum(water.array + fat.array, 1))[:, :, 1:4]
+    bright = (water.array + fat.array)[:, :, 1:4] > 200
+    muscle = np.isin(read_nifti(coronal / "truth" / "labels_in_phase.nii.gz").array[:, :, 1:4], MUSCLE_VALUES)
+    assert np.median(image[bright & (share > 0.85)]) > 1.7 * np.median(image[muscle & (share < 0.15)]) > 200
+    assert np.corrcoef(image[bright], share[bright])[0, 1] > 0.8, "the images lie apart"
+
+
+def test_a_later_visit_is_a_new_scan_of_the_same_thighs(quick, tmp_path):
+    first, later, again = (simulate_study(SUBJECT, tmp_path / name, tmp_path / f"truth {name}", seed=3, visit=visit)
+                           for name, visit in (("first", 0), ("later", 2), ("again", 2)))
+    assert again == later and (first["visit"], later["visit"]) == (0, 2)
+    assert first["disease"] == later["disease"] and first["t1_scale"] == later["t1_scale"]
+    # the same tissues: what the scan does to the apparent T2 is a fraction of a millisecond, but not nothing
+    assert 0.001 < abs(first["t2_apparent_ms"] - later["t2_apparent_ms"]) < 1
+    assert first["t2_water_ms"] == pytest.approx(later["t2_water_ms"], abs=0.5)  # of the part that the slices cover
+    for name in ("snr", "motion"):
+        assert first[name] != later[name]
+    assert pixels(tmp_path / "later") == pixels(tmp_path / "again") != pixels(tmp_path / "first")
+    # the scanner's table has moved, the thighs in it have not
+    one, other = (read_nifti(tmp_path / f"truth {name}" / "labels_in_phase.nii.gz") for name in ("first", "later"))
+    assert not same_grid(one, other)
+    moved = resample(other, one, order=0).array
+    both = (one.array > 0) & (moved > 0)
+    assert (one.array == moved)[both].mean() > 0.93 and both.sum() > 0.6 * (one.array > 0).sum()
+    headers = [pydicom.dcmread(next((tmp_path / name / "02_in_phase").iterdir())) for name in ("first", "later")]
+    assert [header.StudyDate for header in headers] == ["20200101", "20200629"]
+    assert headers[0].StudyInstanceUID != headers[1].StudyInstanceUID
+    assert headers[0].PatientID == headers[1].PatientID
+
+
+def test_a_visit_may_have_a_t2_of_its_own_in_the_anatomy_of_the_first(quick, tmp_path):
+    before, after = (simulate_study(SUBJECT, tmp_path / f"study {visit}", tmp_path / f"truth {visit}", seed=3,
+                                    visit=visit, t2_ms=t2_ms) for visit, t2_ms in ((0, None), (1, 36.2)))
+    assert before["t2_apparent_ms"] == pytest.approx(41.3, abs=0.005)
+    assert after["t2_apparent_ms"] == pytest.approx(36.2, abs=0.5)  # exactly so in a scan like the first
+    assert before["disease"] == after["disease"]
+    one, other = (read_nifti(tmp_path / f"truth {visit}" / "labels_in_phase.nii.gz") for visit in (0, 1))
+    both = (one.array > 0) & ((moved := resample(other, one, order=0).array) > 0)
+    assert (one.array == moved)[both].mean() > 0.93
+
+
+def test_a_validator_finds_no_error_in_the_coronal_t1(coronal, system_tool):
+    path = next((coronal / "study" / "06_coronal_t1").iterdir())
+    done = subprocess.run([system_tool("dciodvfy"), str(path)], capture_output=True, text=True)
+    said = (done.stdout + done.stderr).splitlines()
+    assert any("MRImage" in line for line in said) and not [line for line in said if line.startswith("Error")]

@@ -7,6 +7,7 @@ are in radiological display: the patient's left is on the right of the picture, 
 from __future__ import annotations
 
 from mrmyo.figures.alignment import border_pair, four_steps, misalignment
+from mrmyo.figures.case import case_panels, region_spread
 from mrmyo.figures.charts import bland_altman, error_parts, group_strip, roc_curve
 from mrmyo.figures.claims import consistent_n
 from mrmyo.figures.comparison import level_map, mask_pair, muscle_strip
@@ -27,6 +28,7 @@ __all__ = [
     "border_pair",
     "browse",
     "by_muscle",
+    "case_panels",
     "change_chart",
     "compare_masks",
     "consistent_n",
@@ -48,6 +50,7 @@ __all__ = [
     "profile",
     "range_chart",
     "rank_scatter",
+    "region_spread",
     "reliability_maps",
     "roc_curve",
     "side_by_side",
