@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from mrmyo.analysis_command import add_options, run_analysis
+
 
 def main(argv=None) -> int:
     """Run one command; errors are printed in a line, without a traceback, and give exit status 1."""
@@ -103,6 +105,8 @@ def _parser():
                           "as whole muscle")
     evaluate.add_argument("--synthetic", action="store_true", help="say on every figure that the data are synthetic "
                           "(said anyway where a sidecar tells)")
+
+    add_options(add("analyse", run_analysis, "Table 1, ROC, correlations and comparisons of a table of subjects"))
 
     simulate = add("simulate", _simulate, "write synthetic studies (OUT/studies) and their truth (OUT/truth)")
     simulate.add_argument("out", type=Path)

@@ -52,10 +52,11 @@ MAY_IMPORT = {
     "bids": "files volume labels nifti provenance",
     "overview": "files volume dicom study labels settings",
     "validation": "volume labels nifti t2 measure evaluation",
+    "analysis": "files volume labels stats figures provenance settings",
 }
 MAY_IMPORT["report"] = f"study paper cohort validation {MAY_IMPORT['study']}"
 MAY_IMPORT["reproduction"] = f"report simulation {MAY_IMPORT['report']}"
-MAY_IMPORT["__main__"] = f"reproduction training overview evaluation {MAY_IMPORT['reproduction']}"
+MAY_IMPORT["__main__"] = f"reproduction training overview evaluation analysis {MAY_IMPORT['reproduction']}"
 KNOW_THE_TRUTH = {"anatomy", "scanner", "simulation", "validation", "cohort", "paper"}
 
 

@@ -14,7 +14,8 @@ from mrmyo.epg import mono_signal
 from mrmyo.nifti import read_t2map
 
 
-@pytest.mark.parametrize("command", ["run", "cohort", "segment", "t2", "evaluate", "simulate", "reproduce", "train"])
+@pytest.mark.parametrize("command", ["run", "cohort", "segment", "t2", "evaluate", "analyse", "simulate", "reproduce",
+                                     "train"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
@@ -43,6 +44,8 @@ def test_t2_of_known_signals(tmp_path, capsys):
         (["segment", "{image}", "{out}.txt"], ".nii"),
         (["t2", "{image}", "{image}", "--echo-times", "10,20,30,40"], "input itself"),
         (["t2", "{image}", "{out}.nii.gz", "--echo-times", "10000,20000,30000,40000"], "seconds"),
+        (["analyse", "{image}", "--out", "{out}"], "UTF-8"),
+        (["analyse", "nowhere.csv", "--out", "{out}"], "nowhere.csv"),
         (["run", "{empty}", "{out}"], "DICOM"),
         (["reproduce", "--subjects", "0", "--out", "{out}"], "0"),
         (["run", "{empty}", "{out}", "--settings", "{image}"], "TOML"),
