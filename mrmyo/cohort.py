@@ -15,7 +15,7 @@ from mrmyo.cohort_lungs import draw_lungs
 from mrmyo.cohort_search import order_by_correlation
 from mrmyo.cohort_t2 import CASE_T2_MS, VARIANTS, draw_control_t2, draw_patient_t2
 
-__all__ = ["CohortError", "load_cohort", "make_cohort", "pick_subjects", "write_cohort"]
+__all__ = ["CohortError", "load_cohort", "load_repeats", "load_reviews", "make_cohort", "pick_subjects", "write_cohort"]
 
 SEED = 2022
 N_DRAWS = 60  # of a part of the cohort, before a seed is given up
@@ -135,18 +135,53 @@ def load_cohort(*, variant: str = "group means"):
     CohortError
         When the variant is unknown, or the file is neither beside the package nor inside it.
     """
+    return _read(_file_of(variant), "make the table with make_cohort()")
+
+
+def load_repeats():
+    """Every muscle of some synthetic patients at three visits, measured through the pipeline (``repeats.csv``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per subject, visit ("first", "again": the same tissues in another scan; "treated": with 0.7 of the
+        oedema's excess of T2), side and muscle: those of ``rows.csv`` that matter, and ``t2_true_ms``, of whole muscle.
+        ``scripts/repeat_scans.py`` made it.
+
+    Raises
+    ------
+    CohortError
+        When the file is not there.
+    """
+    return _read("repeats.csv", "make it with scripts/repeat_scans.py")
+
+
+def load_reviews():
+    """What a simulated reader changed in the automatic masks of these patients, and in their T2 (``reviews.csv``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per subject: strokes, voxels_changed_percent and muscle_changed_percent (of the mask's voxels: any
+        label, or muscle or none), t2_automatic_ms, t2_reviewed_ms, t2_true_ms (whole muscle).
+
+    Raises
+    ------
+    CohortError
+        When the file is not there.
+    """
+    return _read("reviews.csv", "make it with scripts/repeat_scans.py")
+
+
+def _read(name, remedy):
     import pandas as pd
 
-    name = _file_of(variant)
     package = Path(__file__).resolve().parent
     places = [package / "data_synthetic" / name, package.parent / "data_synthetic" / name]
     for path in places:
         if path.is_file():
-            # the word "none" is an answer
-            return pd.read_csv(path, keep_default_na=False, na_values=[""])
-    raise CohortError(
-        f"Found no {name} at {places[0]} or {places[1]}. Reinstall mrmyo, or make the table with make_cohort()."
-    )
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])  # the word "none" is an answer
+    raise CohortError(f"Found no {name} at {places[0]} or {places[1]}. Reinstall mrmyo, or {remedy}.")
 
 
 def write_cohort(path=None, *, seed: int = SEED, variant: str = "group means") -> Path:

@@ -31,30 +31,35 @@ COLUMNS = ["side", "muscle", "abbreviation", "t2_ms", "water_t2_ms", "fat_fracti
 
 def scan_and_review(row):
     """The rows of all three visits of one subject, and what a simulated reader changed at the first."""
-    subject, t2_ms = row["subject"], row["t2_ms"]
-    treated = HEALTHY_T2_MS + LEFT_OF_EXCESS * (t2_ms - HEALTHY_T2_MS)
-    visits = []
+    treated = HEALTHY_T2_MS + LEFT_OF_EXCESS * (row["t2_ms"] - HEALTHY_T2_MS)
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        for number, (visit, target) in enumerate((("first", None), ("again", None), ("treated", treated))):
-            study, out, truth_dir = (folder / f"{name}-{number}" for name in ("study", "out", "truth"))
-            truth = simulate_study(row, study, truth_dir, visit=number, t2_ms=target)
-            rows = process_study(study, out, subject=subject, progress=False)
-            visits.append(rows[COLUMNS].assign(subject=subject, visit=visit, t2_true_ms=truth["t2_apparent_ms"]))
-        first, truth_dir = folder / "out-0", folder / "truth-0"
-        inputs = review_inputs(first)
-        session = Session(inputs["volume"], inputs["labels"], inputs["journal"])
-        strokes = simulated_reader(session, read_nifti(truth_dir / "labels_in_phase.nii.gz"), reviewer="first", seed=1)
-        session.close()
-        before = read_nifti(first / "labels_structural.nii.gz").array
-        reviewed = process_study(folder / "study-0", first, inputs["journal"], subject=subject, progress=False)
-        after = read_nifti(first / "labels_structural.nii.gz").array
-    automatic, true = visits[0], visits[0].t2_true_ms.iloc[0]
-    review = {"subject": subject, "strokes": strokes,
-              "voxels_changed_percent": 100 * float((before != after).sum() / (before > 0).sum()),
-              "muscle_changed_percent": 100 * float(((before > 0) != (after > 0)).sum() / (before > 0).sum()),
-              "t2_automatic_ms": _whole(automatic), "t2_reviewed_ms": _whole(reviewed), "t2_true_ms": true}
-    return pd.concat(visits), review
+        visits = [scan(row, Path(folder), visit, number, target)
+                  for number, (visit, target) in enumerate((("first", None), ("again", None), ("treated", treated)))]
+        return pd.concat(visits), review(row["subject"], Path(folder), visits[0])
+
+
+def scan(row, folder, visit, number, target):
+    """The rows of one visit, measured through the pipeline."""
+    study, out, truth_dir = (folder / f"{name}-{number}" for name in ("study", "out", "truth"))
+    truth = simulate_study(row, study, truth_dir, visit=number, t2_ms=target)
+    rows = process_study(study, out, subject=row["subject"], progress=False)
+    return rows[COLUMNS].assign(subject=row["subject"], visit=visit, t2_true_ms=truth["t2_apparent_ms"])
+
+
+def review(subject, folder, automatic):
+    """What a simulated reader changed in the automatic mask of the first visit, and in its T2."""
+    out, truth_dir = folder / "out-0", folder / "truth-0"
+    inputs = review_inputs(out)
+    session = Session(inputs["volume"], inputs["labels"], inputs["journal"])
+    strokes = simulated_reader(session, read_nifti(truth_dir / "labels_in_phase.nii.gz"), reviewer="first", seed=1)
+    session.close()
+    reviewed = process_study(folder / "study-0", out, inputs["journal"], subject=subject, progress=False)
+    before, after = (read_nifti(out / name).array for name in ("labels_structural.nii.gz", "mask.nii.gz"))
+    of_mask = 100 / float((before > 0).sum())
+    return {"subject": subject, "strokes": strokes, "voxels_changed_percent": of_mask * (before != after).sum(),
+            "muscle_changed_percent": of_mask * ((before > 0) != (after > 0)).sum(),
+            "t2_automatic_ms": _whole(automatic), "t2_reviewed_ms": _whole(reviewed),
+            "t2_true_ms": automatic.t2_true_ms.iloc[0]}
 
 
 def _whole(rows):

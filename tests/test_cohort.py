@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mrmyo.cohort import COLUMNS, CohortError, load_cohort, make_cohort, pick_subjects, write_cohort
+from mrmyo.cohort import (
+    COLUMNS,
+    CohortError,
+    load_cohort,
+    load_repeats,
+    load_reviews,
+    make_cohort,
+    pick_subjects,
+    write_cohort,
+)
 from mrmyo.cohort_claims import verify_cohort
 from mrmyo.paper import printed, printed_figures
 
@@ -241,3 +250,23 @@ def test_refuses_an_unknown_variant():
 def test_write_refuses_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(CohortError, match="no folder"):
         write_cohort(tmp_path / "absent" / "cohort.csv")
+
+
+def test_repeats_and_reviews_are_those_of_the_cohort():
+    repeats, reviews = load_repeats(), load_reviews()
+    cohort = load_cohort().set_index("subject")
+    assert repeats.subject.nunique() == 12 == len(reviews) and set(repeats.subject) == set(reviews.subject)
+    assert repeats.groupby("subject").visit.unique().map(list).tolist() == [["first", "again", "treated"]] * 12
+    whole = repeats[(repeats.muscle == "whole muscle") & (repeats.side == "both")].pivot(
+        index="subject", columns="visit", values=["t2_ms", "t2_true_ms"])
+    table = cohort.t2_ms[whole.index]
+    assert (whole["t2_true_ms"]["first"] - table).abs().max() < 0.02  # the cohort's own scans
+    treated = whole["t2_true_ms"]["treated"] - (33.9 + 0.7 * (table - 33.9))
+    again = whole["t2_true_ms"]["again"] - table
+    assert max(treated.abs().max(), again.abs().max()) < 1.5  # what B1 and position make of the same tissues
+    assert again.abs().max() > 0.05
+    for visit in ("first", "again", "treated"):  # the pipeline measures what is true of the scan
+        assert (whole["t2_ms"][visit] - whole["t2_true_ms"][visit]).abs().max() < 0.8
+    assert reviews.voxels_changed_percent.between(1, 60).all() and (reviews.strokes > 100).all()
+    assert (reviews.muscle_changed_percent < reviews.voxels_changed_percent).all()  # the rest are names
+    assert (reviews.t2_reviewed_ms - reviews.t2_true_ms).abs().max() < 1

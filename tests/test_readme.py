@@ -70,7 +70,7 @@ def places(synthetic_study, tmp_path_factory):
         "LABELS": synthetic_study[1] / "labels_in_phase.nii.gz",
         "REFERENCE": synthetic_study[1] / "labels_in_phase.nii.gz",
         "REVIEW.jsonl": root / "review.jsonl", "SYNTHETIC": root / "synthetic", "MODEL": root / "model",
-        "DICOM": root / "dicom",
+        "DICOM": root / "dicom", "PATIENTS.csv": ROOT / "data_synthetic" / "cohort.csv", "ANALYSIS": root / "analysis",
     }
 
 

@@ -91,7 +91,8 @@ def test_notebooks_ran_without_an_error_and_stay_small(reproduced):
     executed = sorted(ws.notebooks.glob("*.ipynb"))
     assert [path.name for path in executed] == [
         "00_tour.ipynb", "01_data.ipynb", "02_segmentation.ipynb", "03_review_masks.ipynb", "04_align_to_t2.ipynb",
-        "05_t2_fitting.ipynb", "06_healthy_vs_iim_roc.ipynb", "10_paper_audit.ipynb"]
+        "05_t2_fitting.ipynb", "06_healthy_vs_iim_roc.ipynb", "07_enzyme_correlations.ipynb", "08_ild_and_ass.ipynb",
+        "09_case.ipynb", "10_paper_audit.ipynb", "11_beyond_the_paper.ipynb", "12_your_own_patients.ipynb"]
     for path in executed:
         assert path.stat().st_size < (2_500_000 if path.name.startswith("02") else 1_500_000)  # noise hardly compresses
         notebook = nbformat.read(path, as_version=4)
