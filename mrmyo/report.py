@@ -91,6 +91,7 @@ def write_report(ws: Workspace) -> Path:
 
 def _figure(ws, figure, name, caption):
     figure.savefig(ws.figures / f"{name}.png", dpi=160, facecolor="white")
+    figure.savefig(ws.figures / f"{name}.pdf", metadata={"CreationDate": None})  # for a journal
     return figure_html(figure, caption=caption)
 
 

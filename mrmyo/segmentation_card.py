@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mrmyo.labels import MUSCLES
 
-__all__ = ["card_facts", "card_scores"]
+__all__ = ["card_facts", "card_scores", "claim_facts"]
 
 ABBREVIATIONS = [row[1] for row in MUSCLES]
 
@@ -50,6 +50,31 @@ def card_facts(card):
             if card.get(what)]
     rows += [(name, rest) for name, part in card.get("scores", {}).items() if (rest := _rest(part)) != {}]
     return pd.DataFrame([{"what": what, "found": _written(value)} for what, value in rows], columns=["what", "found"])
+
+
+def claim_facts(card) -> dict:
+    """What a model card tells, by the keys that the CLAIM list asks for (`mrmyo.stats.claim`).
+
+    Parameters
+    ----------
+    card : mapping
+
+    Returns
+    -------
+    dict of str
+        model_name, model_hash, ai_technology, model_description, training, training_data, seed, failure_analysis: those
+        that the card has. It knows nothing of the study that used the model.
+    """
+    training, architecture = card.get("training") or {}, card.get("architecture") or {}
+    kind = architecture.get("kind")
+    found = {
+        "model_name": card.get("name"), "model_hash": card.get("sha256"),
+        "ai_technology": kind and f"convolutional network ({kind})",
+        "model_description": architecture and _written({**architecture, **(card.get("input") or {})}),
+        "training": training and _written(training), "training_data": card.get("data"), "seed": training.get("seed"),
+        "failure_analysis": " ".join(card.get("known_failures") or ()),
+    }
+    return {key: str(value) for key, value in found.items() if value not in (None, "", {})}
 
 
 def _rest(part):

@@ -66,6 +66,9 @@ def test_report_is_one_file_and_says_what_it_is(reproduced):
     assert "Research use only" in page and "synthetic" in page
     assert page.count("data:image/png;base64,") >= 3
     assert not re.search(r'(src|href)="(?!data:)|url\(|<script', page)
+    for name in ("roc", "accuracy", "examples"):
+        assert (ws.figures / f"{name}.png").is_file() and (ws.figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert "Every printed number that depends on T2" in page and (ws.tables / "numbers.csv").is_file()
     facts = json.loads((ws.tables / "provenance.json").read_text())
     assert facts["seed"] and facts["model_hash"] in page and facts["packages"]["numpy"] in page
 

@@ -12,7 +12,7 @@ import pytest
 
 from mrmyo.labels import label_table
 from mrmyo.segmentation import MODEL_PATH
-from mrmyo.segmentation_card import card_facts, card_scores
+from mrmyo.segmentation_card import card_facts, card_scores, claim_facts
 from mrmyo.t2 import fit_t2
 from mrmyo.training_maps import TO_MRMYO
 from mrmyo.validation_borders import t2_by_border
@@ -210,3 +210,16 @@ def test_scores_agree_with_those_of_the_script(real_data):
     assert means.drop("ALL").to_dict() == pytest.approx({name: scores[name] for name in means.drop("ALL").index})
     assert means["ALL"] == pytest.approx(scores["whole"])
     assert set(list_real_data(real_data).licence) <= {"Apache-2.0", "BSD-3-Clause", "MIT", "not told"}
+
+
+def test_a_card_fills_what_claim_asks_of_the_model():
+    from mrmyo.segmentation import load_model
+    from mrmyo.stats import claim
+
+    card = load_model().card
+    facts = claim_facts(card)
+    assert facts["model_hash"] == card["sha256"] and facts["failure_analysis"].startswith(card["known_failures"][0])
+    listed = claim(facts).set_index("item")
+    filled = listed.index[listed.status == "filled"].tolist()
+    assert filled == ["22", "25"] and card["name"] in listed.answer["22"] and card["data"] in listed.answer["25"]
+    assert claim_facts({}) == {}
