@@ -66,7 +66,7 @@ def open_statistics(cohort):
     by = stats.adjusted_roc(cohort, covariates=["age", "male"], n_resamples=20).iloc[0]
     ratio = stats.ancova(cohort, covariates=["age", "sex"], reference="HC").iloc[0]
     rows = [("AUC, adjusted for age and sex", by.adjusted_auc, np.nan),
-            ("T2 of patients ÷ of controls, adjusted for age and sex", ratio.ratio, ratio.p)]
+            ("ratio of T2, patients ÷ controls, adjusted for age and sex", ratio.ratio, ratio.p)]
     for name, x, covariates in (
             ("rs of T2 and CK, free of age and sex", "ck_u_l", ["age", "male"]),
             ("rs of T2 and CK, free of the duration", "ck_u_l", ["duration_months"]),

@@ -91,7 +91,7 @@ def involvement(rows, *, controls, value="t2_ms"):
         When a column is missing, or none of the controls is among the rows.
     """
     require_columns(rows, "subject", *WHERE, value)
-    muscles = rows[(rows.side != "both") & rows[value].notna()]
+    muscles = rows[(rows.side != "both") & (rows.abbreviation != "ALL") & rows[value].notna()]
     mean = muscles.groupby(["subject", "muscle", "abbreviation"], as_index=False, sort=False)[value].mean()
     healthy = mean[mean.subject.isin(list(controls))]
     if healthy.empty:

@@ -45,7 +45,7 @@ def test_a_range_holds_every_cohort_and_counts_them(cohorts):
     assert table.lowest.to_numpy() == pytest.approx(values.min(axis=0))
     assert table.highest.to_numpy() == pytest.approx(values.max(axis=0))
     assert table["median"].to_numpy() == pytest.approx(np.median(values, axis=0)) and table.n_cohorts.eq(4).all()
-    assert table.n_significant["T2 of patients ÷ of controls, adjusted for age and sex"] == 4
+    assert table.n_significant["ratio of T2, patients ÷ controls, adjusted for age and sex"] == 4
     assert np.isnan(table.n_significant["AUC, adjusted for age and sex"])
     own = open_statistics(load_cohort()).set_index("statistic").value
     assert table.shipped["rs of CK and LDH"] == pytest.approx(own["rs of CK and LDH"])

@@ -46,3 +46,30 @@ def test_ranges_reach_from_lowest_to_highest():
     assert "50 cohorts" in ax.get_title() and "not a finding" in ax.get_title()
     with pytest.raises(figures.FigureError, match="begins with"):
         figures.range_chart(table, where="AUC")
+
+
+def changes(**columns):
+    return pd.DataFrame({"side": ["left", "right", "both"], "abbreviation": ["VL", "VL", "ALL"],
+                         "change": [-2.0, -0.1, -1.5], "smallest_change": [0.5, 0.5, 0.2],
+                         "beyond": [True, False, True], "n_repeated": [24, 24, 12]}).assign(**columns)
+
+
+def test_changes_stand_beside_what_is_chance():
+    ax = figures.change_chart(changes())
+    bars = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
+    assert np.array(bars) == pytest.approx(np.array([(-0.5, 1.0), (-0.2, 0.4)])) and "12 repeats or more" in ax.get_xlabel()
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["VL", "ALL"]
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "left, 1 of 1 beyond chance" in words and "right, 0 of 1 beyond chance" in words
+    assert "repeats" not in figures.change_chart(changes(n_repeated=0, smallest_change=np.nan)).get_xlabel()
+
+
+def test_the_most_involved_stand_on_top():
+    table = pd.DataFrame({"subject": ["a", "a", "b", "b"], "abbreviation": ["VL", "RF"] * 2, "z": [0.0, 1.0, 8.0, 9.0],
+                          "n_controls": 4})
+    ax = figures.involvement_map(table)
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(np.array([[8.0, 9.0], [0.0, 1.0]]))
+    assert ax.get_ylabel() == "Subjects (n = 2)" and "4 controls" in ax.get_xlabel()
+    assert not [text for text in ax.figure.findobj(plt.Text) if text.get_text() in ("a", "b")]  # nobody is named
+    with pytest.raises(figures.FigureError, match="three controls"):
+        figures.involvement_map(table.assign(z=np.nan))

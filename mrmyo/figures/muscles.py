@@ -164,22 +164,22 @@ def change_chart(table, *, ax=None, synthetic=False):
     ax.axhline(0, color="black", linewidth=0.8, zorder=1)
     ax.set_xticks(range(len(order)), order)
     n = table.n_repeated[table.n_repeated > 0]
-    told = f", chance by {n.min()} to {n.max()} repeats" if len(n) else ""
+    told = "" if n.empty else f", chance by {n.min()} repeats or more"
     ax.set(xlim=(-0.6, len(order) - 0.4), ylabel="Change of T2 (ms)", xlabel=f"Muscle{told}")
     ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, handletextpad=0.3,
               columnspacing=1.0, borderaxespad=0.1)
     return finish(ax, "", synthetic, pad=18)
 
 
-def involvement_map(table, *, limits=(-2, 10), ax=None, synthetic=False):
+def involvement_map(table, *, limits=None, ax=None, synthetic=False):
     """Every subject's muscles, in standard deviations from the controls: one row each, the most involved on top.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `mrmyo.followup.involvement`.
-    limits : (float, float)
-        Of the colours.
+    limits : (float, float), optional
+        Of the colours; from −2 to where 19 of 20 values lie below when None.
     ax, synthetic
         As for :func:`by_muscle`.
 
@@ -198,8 +198,9 @@ def involvement_map(table, *, limits=(-2, 10), ax=None, synthetic=False):
         raise FigureError("Found no muscle with a z; expected three controls at least.")
     order = [name for name in dict.fromkeys(label_table().abbreviation) if name in wide]
     wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index, order]
+    low, high = limits or (-2, max(2, float(np.nanpercentile(wide, 95))))
     ax = ax or _wide(0.9 + max(1.6, 0.055 * len(wide)))
-    picture = ax.imshow(wide, aspect="auto", cmap="magma", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    picture = ax.imshow(wide, aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
     ax.figure.colorbar(picture, ax=ax, pad=0.01, extend="both").set_label("SD from the controls' mean", fontsize=8)
     ax.set_xticks(range(len(order)), order)
     ax.set(yticks=[], ylabel=f"Subjects (n = {len(wide)})",
