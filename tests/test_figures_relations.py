@@ -57,7 +57,8 @@ def changes(**columns):
 def test_changes_stand_beside_what_is_chance():
     ax = figures.change_chart(changes())
     bars = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
-    assert np.array(bars) == pytest.approx(np.array([(-0.5, 1.0), (-0.2, 0.4)])) and "12 repeats or more" in ax.get_xlabel()
+    assert np.array(bars) == pytest.approx(np.array([(-0.5, 1.0), (-0.2, 0.4)]))
+    assert "12 repeats or more" in ax.get_xlabel()
     assert [text.get_text() for text in ax.get_xticklabels()] == ["VL", "ALL"]
     words = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "left, 1 of 1 beyond chance" in words and "right, 0 of 1 beyond chance" in words
