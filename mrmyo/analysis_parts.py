@@ -105,7 +105,7 @@ def _comparison(positives, name, score):
         apart = stats.hodges_lehmann(positives, value=score, group=name).iloc[0].to_dict()
     except ValueError as error:
         return row | {"note": str(error)}
-    notes = ["all values are equal: no test"] * bool(np.isnan(found["p"]))
+    notes = [note for note in (found["note"], apart["note"]) if note]
     notes += ["fewer than five in a group: p by the normal approximation is rough"] * (
         min(found["n_1"], found["n_2"]) < 5)
     both = {"method": f"{found['method']}; {apart['method']}", "note": "; ".join(notes)}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mrmyo.stats import StatsError, repeatability
-from mrmyo.stats.columns import require_columns
+from mrmyo.stats.columns import require_columns, require_share
 
 __all__ = ["biopsy_sites", "change_by_muscle", "involvement"]
 
@@ -37,8 +37,9 @@ def change_by_muscle(before, after, repeats, *, value="t2_ms", level=0.95):
     Raises
     ------
     StatsError
-        When a column is missing, or a muscle comes twice in a visit.
+        When a column is missing, a muscle comes twice in a visit, or the level is out of range.
     """
+    require_share("level", level)
     for table in (before, after):
         require_columns(table, *WHERE, value)
         twice = int(table.duplicated(["side", "muscle"]).sum())
@@ -47,29 +48,31 @@ def change_by_muscle(before, after, repeats, *, value="t2_ms", level=0.95):
     require_columns(repeats, "subject", *WHERE, value)
     both = before[[*WHERE, value]].merge(after[["side", "muscle", value]], on=["side", "muscle"],
                                          suffixes=("_before", "_after"))
-    smallest = pd.DataFrame([_smallest(name, rows, value, level) for name, rows in repeats.groupby("muscle")],
-                            columns=["muscle", "smallest_change", "n_repeated", "method"])
-    table = both.rename(columns={f"{value}_before": "before", f"{value}_after": "after"}).merge(
-        smallest, on="muscle", how="left")
+    one_side = repeats.side != "both"  # of both sides together the error is smaller: they have repeats of their own
+    smallest = pd.DataFrame([(*where, *_smallest(rows, value, level))
+                             for where, rows in repeats.groupby([one_side, "muscle"])],
+                            columns=["one_side", "muscle", "smallest_change", "n_repeated", "method"])
+    table = both.rename(columns={f"{value}_before": "before", f"{value}_after": "after"}).assign(
+        one_side=both.side != "both").merge(smallest, on=["one_side", "muscle"], how="left")
     table.insert(5, "change", table.after - table.before)
     table["beyond"] = table.change.abs() > table.smallest_change
     table["n_repeated"] = table.n_repeated.fillna(0).astype(int)
     return table[[*WHERE, "before", "after", "change", "smallest_change", "n_repeated", "beyond", "method"]]
 
 
-def _smallest(muscle, rows, value, level):
-    # "left", "right" and "both" of a subject are measured apart; "both" would count each side again
-    rows = rows[rows.side != "both"] if (rows.side != "both").any() else rows
+def _smallest(rows, value, level):
     own = rows.subject.astype(str) + " " + rows.side.astype(str)
     try:
         found = repeatability(pd.DataFrame({"subject": own, value: rows[value]}), score=value, level=level).iloc[0]
     except StatsError:
-        return muscle, np.nan, 0, "no repeats"
-    return muscle, found.coefficient, int(found.n_subjects), f"1.96 √2 within-subject SD, {found.method}"
+        return np.nan, 0, "no repeats"
+    return found.coefficient, int(found.n_subjects), f"1.96 √2 within-subject SD, {found.method}"
 
 
 def involvement(rows, *, controls, value="t2_ms"):
-    """T2 of every muscle of every subject, in standard deviations from the controls' mean of that muscle.
+    """T2 of every muscle of every subject beside that of the controls: how far above, and in their spread.
+
+    Median and median deviation of the controls, for a mask that failed in one of them must not hide a muscle.
 
     Parameters
     ----------
@@ -82,8 +85,9 @@ def involvement(rows, *, controls, value="t2_ms"):
     Returns
     -------
     pandas.DataFrame
-        One row per subject and muscle (mean of its sides): subject, muscle, abbreviation, value, control_mean,
-        control_sd, n_controls, z; z is NaN with fewer than three controls.
+        One row per subject and muscle (mean of its sides): subject, control (whether it is one), muscle, abbreviation,
+        the value, control_median, control_sd (1.4826 times the median deviation), n_controls, excess (value less
+        median), z (excess in control_sd); both NaN with fewer than three controls.
 
     Raises
     ------
@@ -93,20 +97,25 @@ def involvement(rows, *, controls, value="t2_ms"):
     require_columns(rows, "subject", *WHERE, value)
     muscles = rows[(rows.side != "both") & (rows.abbreviation != "ALL") & rows[value].notna()]
     mean = muscles.groupby(["subject", "muscle", "abbreviation"], as_index=False, sort=False)[value].mean()
-    healthy = mean[mean.subject.isin(list(controls))]
+    mean.insert(1, "control", mean.subject.isin(list(controls)))
+    healthy = mean[mean.control]
     if healthy.empty:
         raise StatsError("Found none of the controls among the rows; expected their names as in the column 'subject'.")
-    normal = healthy.groupby("muscle")[value].agg(control_mean="mean", control_sd="std", n_controls="size")
+    of_muscle = healthy.groupby("muscle")[value]
+    off = (healthy[value] - of_muscle.transform("median")).abs()
+    normal = pd.DataFrame({"control_median": of_muscle.median(), "n_controls": of_muscle.size(),
+                           "control_sd": 1.4826 * off.groupby(healthy.muscle).median()})
     table = mean.merge(normal.reset_index(), on="muscle", how="left")
-    known = (table.n_controls >= LEAST_CONTROLS) & (table.control_sd > 0)
-    table["z"] = ((table[value] - table.control_mean) / table.control_sd).where(known)
+    table["excess"] = (table[value] - table.control_median).where(table.n_controls >= LEAST_CONTROLS)
+    table["z"] = (table.excess / table.control_sd).where(table.control_sd > 0)
     return table
 
 
-def biopsy_sites(rows, *, n=5, max_fat_fraction=0.5, min_ml=10.0, value="t2_ms"):
+def biopsy_sites(rows, *, n=5, max_fat_fraction=0.5, min_ml=20.0, value="t2_ms"):
     """Muscles in which a biopsy would most likely meet inflammation: long T2, not replaced by fat, large enough.
 
-    For research use only: it knows nothing of vessels, nerves, skin, or of whoever holds the needle.
+    For research use only: it knows nothing of vessels, nerves, skin, or of whoever holds the needle. A mask that took
+    in fat or a vessel makes a T2 as long as inflammation does: look at the mask of whatever it names.
 
     Parameters
     ----------
@@ -117,7 +126,7 @@ def biopsy_sites(rows, *, n=5, max_fat_fraction=0.5, min_ml=10.0, value="t2_ms")
     max_fat_fraction : float
         Muscles with more are left out, for a biopsy would find fat; only where the rows have ``fat_fraction``.
     min_ml : float
-        Smaller ones are left out.
+        Smaller ones are left out: a few wrong voxels change their T2 most.
     value : str
 
     Returns

@@ -55,12 +55,13 @@ def test_involvement_in_standard_deviations_of_the_controls():
     controls = [visit(t2=(33.0 + i, 34.0, 35.0), subject=f"SYN-HC-{i}") for i in range(4)]
     table = involvement(pd.concat([visit(), *controls]), controls=[f"SYN-HC-{i}" for i in range(4)])
     lateral = table[(table.subject == "SYN-A") & (table.muscle == "vastus lateralis")].iloc[0]
-    expected = np.array([33.5, 34.5, 35.5, 36.5])  # left and right of each
-    assert lateral.z == pytest.approx((40.5 - expected.mean()) / expected.std(ddof=1)) and lateral.n_controls == 4
+    # left and right of each: 33.5, 34.5, 35.5, 36.5; their median deviation is 1 ms
+    assert lateral.z == pytest.approx((40.5 - 35.0) / 1.4826) and lateral.n_controls == 4
+    assert lateral.excess == pytest.approx(40.5 - 35.0) and not lateral.control and table.control.sum() == 12
     assert table[table.muscle == "rectus femoris"].z.isna().all()  # controls without any spread
     assert "whole muscle" not in set(table.muscle)
     few = involvement(pd.concat([visit(), *controls[:2]]), controls=["SYN-HC-0", "SYN-HC-1"])
-    assert few.z.isna().all()
+    assert few.z.isna().all() and few.excess.isna().all()
     with pytest.raises(StatsError, match="none of the controls"):
         involvement(visit(), controls=["SYN-X"])
 

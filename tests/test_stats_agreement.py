@@ -71,3 +71,22 @@ def test_refuses_a_table_without_pairs():
 def test_refuses_a_missing_column():
     with pytest.raises(StatsError, match=r"\['side'\]"):
         bland_altman(PEAK_FLOW, measured="wright", reference="mini", by="side")
+
+
+@pytest.mark.parametrize("name", ["method", "n", "note", "bias", "n_missing", "loa_high_low"])
+def test_refuses_groups_called_like_a_column_of_the_result(name):
+    with pytest.raises(StatsError, match=f"by='{name}'.*rename"):
+        bland_altman(PEAK_FLOW.assign(**{name: "a"}), measured="wright", reference="mini", by=name)
+
+
+def test_refuses_a_group_called_all():
+    with pytest.raises(StatsError, match="a group 'all'"):
+        bland_altman(PEAK_FLOW.assign(side=["all"] * 8 + ["left"] * 9), measured="wright", reference="mini", by="side")
+
+
+def test_groups_come_by_size_or_in_the_order_of_their_categories():
+    tens = PEAK_FLOW.assign(side=[10] * 8 + [9] * 9)
+    assert bland_altman(tens, measured="wright", reference="mini", by="side").side.tolist() == [9, 10, "all"]
+    words = PEAK_FLOW.assign(side=pd.Categorical(["right"] * 8 + ["left"] * 9, ["right", "left", "none"]))
+    rows = bland_altman(words, measured="wright", reference="mini", by="side")
+    assert rows.side.tolist() == ["right", "left", "all"] and rows.n.tolist() == [8, 9, 17]

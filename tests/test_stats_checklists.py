@@ -167,3 +167,12 @@ def test_refusals_of_other_rows_than_of_roc():
         facts_of_roc(pd.concat([roc(measured())] * 2))
     with pytest.raises(StatsError, match="Found a float"):
         facts_of_roc(0.9)
+
+
+@pytest.mark.parametrize(("options", "known"), [
+    ({}, True), ({"cutoff": "closest"}, True), ({"cutoff": "cost", "cost_ratio": 0.5, "prevalence": 0.3}, True),
+    ({"cutoff": "specificity", "min_specificity": 0.8}, True), ({"cutoff": 38}, False),
+], ids=["youden", "closest", "cost", "specificity", "given"])
+def test_no_cutoff_that_a_rule_chose_was_set_beforehand(options, known):
+    facts = facts_of_roc(roc(measured(), **options))
+    assert facts.get("cutoff_prespecified", "left to the author") == (False if known else "left to the author")

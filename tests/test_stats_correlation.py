@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,3 +125,65 @@ def test_refusals():
         partial_spearman(MTCARS, x="mpg", y="wt", covariates=["mpg"])
     with pytest.raises(StatsError, match="complete rows"):
         partial_spearman(MTCARS.head(4), x="mpg", y="wt", covariates=["hp"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_perfect_order_has_no_interval_and_says_so(sign):
+    """By all 24 orders of four, two are as far apart: p is 1 / 12, while Student's t gives 0."""
+    table = pd.DataFrame({"x": [1, 2, 3, 4], "y": [sign * v for v in (10, 20, 25, 70)]})
+    for interval in ("bonett-wright", "bootstrap"):
+        row = spearman(table, x="x", y="y", interval=interval, n_resamples=50).iloc[0]
+        assert row.r == sign and row.p == 0 and np.isnan(row.r_low) and np.isnan(row.r_high)
+        assert "every pair in order" in row.note and "take method='exact'" in row.note
+    exact = spearman(table, x="x", y="y", method="exact").iloc[0]
+    assert exact.p == pytest.approx(1 / 12) and exact.note == "every pair in order: no interval is defined"
+    many = spearman(pd.DataFrame({"x": range(30), "y": range(30)}), x="x", y="y").iloc[0]
+    assert "method='permutation'" in many.note
+
+
+def test_resamples_without_a_correlation_are_told():
+    table = pd.DataFrame({"x": [1, 1, 1, 2, 3], "y": [1, 1, 2, 1, 3]})
+    row = spearman(table, x="x", y="y", interval="bootstrap", n_resamples=4000).iloc[0]
+    told = int(row.note.split()[0])
+    # a resample has none where x is 1 in all five (drawn of three rows) or y is (of three), or one row alone makes it
+    alike = sum(len({table.x[i] for i in rows}) == 1 or len({table.y[i] for i in rows}) == 1
+                for rows in itertools.product(range(5), repeat=5))
+    assert told / 4000 == pytest.approx(alike / 5**5, abs=0.02) and "4000 resamples" in row.note
+    assert spearman(MTCARS, x="mpg", y="wt", interval="bootstrap", n_resamples=50).note[0] == ""
+
+
+def test_a_seed_gives_the_same_numbers_in_any_order_of_rows():
+    shuffled = MTCARS.sample(frac=1, random_state=0)
+    for options in ({"interval": "bootstrap"}, {"method": "permutation"}):
+        one, other = (spearman(table, x="carb", y="drat", n_resamples=200, **options) for table in (MTCARS, shuffled))
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_redundant_covariates_are_refused_and_a_constant_has_no_partial_correlation():
+    table = MTCARS.assign(logs=np.log(MTCARS.hp), one=1.0)
+    for covariates, words in ((["hp", "logs"], "'logs' is constant or fixed"), (["hp", "one"], "'one' is constant"),
+                              ("one", "'one' is constant"), (["hp", "hp"], "'hp' is constant or fixed")):
+        with pytest.raises(StatsError, match=words):
+            partial_spearman(table, x="mpg", y="wt", covariates=covariates)
+    for x, y in (("one", "wt"), ("wt", "one")):
+        row = partial_spearman(table, x=x, y=y, covariates="hp").iloc[0]
+        assert np.isnan([row.r, row.r_low, row.p]).all() and row.note == "one is constant: no correlation is defined"
+    perfect = partial_spearman(table, x="mpg", y="mpg", covariates="hp").iloc[0]
+    assert perfect.r == 1 and np.isnan(perfect.r_low) and "every pair in order" in perfect.note
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"n": 3}, "n=3; expected 4"), ({"n": "9"}, "n='9'"), ({"power": 1}, "power=1"), ({"power": 80}, "power=80"),
+    ({"power": 0.01}, "above alpha"), ({"n": 20, "alpha": 5}, "alpha=5"), ({"n": 20, "r": "high"}, "r='high'"),
+])
+def test_refusals_of_power(options, words):
+    with pytest.raises(StatsError, match=words):
+        correlation_power(**{"r": 0.3, **options})
+
+
+def test_options_out_of_range_are_refused():
+    for options in ({"level": 95}, {"level": 95, "interval": "bootstrap"}, {"n_resamples": 0}, {"n_resamples": 100.0}):
+        with pytest.raises(StatsError, match=r"expected a (number|whole number)"):
+            spearman(MTCARS, x="mpg", y="wt", **options)
+    with pytest.raises(StatsError, match="level=95"):
+        partial_spearman(MTCARS, x="mpg", y="wt", covariates="hp", level=95)

@@ -392,3 +392,19 @@ def test_near_one_the_logit_interval_covers_better_than_the_usual():
             row = roc(data, interval=interval, cutoff=40).iloc[0]
             held[interval] += bool(row["auc_low"] <= 0.96595 <= row["auc_high"])  # pnorm(2.58 / sqrt(2))
     assert held["delong"] < 920 < 930 <= held["logit"]
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64", "float", "bool", "boolean", "category", "object"])
+@pytest.mark.parametrize("positive", [1, True, 1.0], ids=repr)
+def test_a_positive_of_another_kind_is_the_value_it_equals(kind, positive):
+    data = table(PATIENTS)
+    coded = data.assign(group=(data.group == "IIM").astype(int).astype(kind))
+    row, expected = roc(coded, positive=positive).iloc[0], roc(data).iloc[0]
+    assert (row.auc, row.n_positive, row.cutoff) == (expected.auc, expected.n_positive, expected.cutoff)
+
+
+def test_a_seed_gives_the_same_interval_in_any_order_of_rows():
+    data = table(PATIENTS)
+    shuffled = data.sample(frac=1, random_state=0)
+    one, other = (roc(rows, interval="bootstrap", n_resamples=100) for rows in (data, shuffled))
+    pd.testing.assert_frame_equal(one, other)

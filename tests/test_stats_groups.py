@@ -58,6 +58,7 @@ def test_missing_are_counted():
 def test_all_tied_has_no_p():
     row = mann_whitney(pd.DataFrame({"t2_ms": [40.0] * 4, "group": list("aabb")})).iloc[0]
     assert np.isnan(row["z"]) and np.isnan(row["p"]) and row["rank_biserial"] == 0
+    assert row["note"] == "all values are equal: no test" and mann_whitney(TABLE)["note"].item() == ""
 
 
 @pytest.mark.parametrize("groups", [["a"] * 3, ["a", "b", "c"]])
@@ -121,3 +122,48 @@ def test_adjusted_p_as_p_adjust_of_r():
         adjust_p(pd.DataFrame({"p": [0.2, 1.2]}))
     with pytest.raises(StatsError, match="expected one of"):
         adjust_p(pd.DataFrame({"p": [0.2]}), method="sidak")
+
+
+@pytest.mark.parametrize(("first", "second", "level", "low", "high"), [
+    ([1, 2, 3], [15, 17, 19.5], 0.9, -18.5, -12), ([1, 2, 3.5, 4.2], [15, 17, 19.4, 23], 0.95, -22, -10.8),
+])
+def test_the_smallest_groups_that_have_an_interval_as_wilcox_test_of_r(first, second, level, low, high):
+    """R 4.2.2: wilcox.test(conf.int = TRUE, exact = TRUE, conf.level = level)."""
+    row = hodges_lehmann(table_of(first, second), level=level).iloc[0]
+    assert (row.shift_low, row.shift_high) == pytest.approx((low, high)) and row.note == ""
+
+
+@pytest.mark.parametrize(("first", "second", "most"), [
+    ([1], [2], "0.0%"), ([1, 2], [5, 7], "66.7%"), ([1, 2, 3], [15, 17, 19.5], "90.0%"),
+])
+def test_groups_too_small_for_an_interval_have_none(first, second, most):
+    """Where R 4.2.2 warns "Requested conf.level not achievable", and gives 1 − 2 / choose(n_1 + n_2, n_1)."""
+    row = hodges_lehmann(table_of(first, second)).iloc[0]
+    assert np.isnan(row.shift_low) and np.isnan(row.shift_high) and np.isfinite(row["shift"])
+    assert "too few for a 95% interval" in row.note and row.note.endswith(most)
+
+
+def test_no_interval_where_mann_whitney_tells_no_shift_from_none():
+    for first, second in (([1, 1], [5, 7]), ([1, 1], [1, 1]), ([3], [3, 3])):
+        row = hodges_lehmann(table_of(first, second)).iloc[0]
+        assert np.isnan(row.shift_low) and np.isnan(row.shift_high) and "no shift can be told" in row.note
+        assert mann_whitney(table_of(np.array(first) + 1000, second)).p.item() > 0.05
+    alike = hodges_lehmann(table_of([3] * 6, [3] * 6)).iloc[0]  # here any shift would be seen
+    assert (alike.shift_low, alike.shift_high, alike.note) == (0, 0, "")
+    assert mann_whitney(table_of([3.1] * 6, [3] * 6)).p.item() < 0.05
+
+
+def test_group_1_is_the_smaller_number_or_the_first_category():
+    nine = TABLE.assign(group=TABLE.group.map({"IIM": 10, "HC": 9}))
+    first = TABLE.assign(group=pd.Categorical(TABLE.group, ["IIM", "none", "HC"]))
+    for compute in (mann_whitney, hodges_lehmann, lambda t: equivalence(t, margin=3)):
+        assert compute(nine).loc[0, ["group_1", "group_2"]].tolist() == [9, 10]
+        assert compute(first).loc[0, ["group_1", "group_2"]].tolist() == ["IIM", "HC"]
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(StatsError, match="level=95"):
+        hodges_lehmann(TABLE, level=95)
+    for options, words in (({"alpha": 5}, "alpha=5"), ({"alpha": 0.5}, "below 0.5"), ({"margin": "x"}, "margin='x'")):
+        with pytest.raises(StatsError, match=words):
+            equivalence(TABLE, **{"margin": 3, **options})

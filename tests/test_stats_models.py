@@ -189,7 +189,7 @@ def test_notes_of_ancova_say_what_is_wrong():
     ({}, {"reference": "c"}, "no 'c' in column 'group'"), ({"group": "a"}, {}, r"the groups \['a'\]"),
     ({"subject": [1, 1, 2, 3, 4, 5, 6, 7]}, {}, "8 rows for 7 subjects"),
     ({"t2_ms": [0.0, -1] + [40.0] * 6}, {}, "2 values not above 0"), ({"t2_ms": "high"}, {}, "no numbers"),
-    ({}, {"errors": "HC4"}, "'HC3' or 'ordinary'"), ({}, {"level": 95}, "between 0 and 1"),
+    ({}, {"errors": "HC4"}, "'HC3' or 'ordinary'"), ({}, {"level": 95}, "above 0 and below 1"),
 ])
 def test_refusals_of_ancova(change, options, words):
     table = pd.DataFrame({"subject": range(8), "t2_ms": [38.0, 39, 40, 41, 44, 45, 47, 43], "group": list("aaaabbbb"),
@@ -358,7 +358,7 @@ def test_values_that_do_not_vary_give_no_model_but_a_note():
     (lambda t: t[t.subject.isin([0, 1, 6, 7])].assign(a=lambda t: t.subject % 2, b=lambda t: t.subject // 7 + 0.0),
      {"covariates": ["a", "b"]}, "4 subjects for 4 coefficients between them"),
     (lambda t: t.assign(t2_ms=t.t2_ms - 40), {}, "not above 0"), (lambda t: t, {"reference": "DM"}, "no 'DM'"),
-    (lambda t: t, {"within": ("side", "thigh")}, "no column"), (lambda t: t, {"level": 0}, "between 0 and 1"),
+    (lambda t: t, {"within": ("side", "thigh")}, "no column"), (lambda t: t, {"level": 0}, "above 0 and below 1"),
 ], ids=["repeated", "no side", "torn", "one subject", "one group", "one side", "one muscle", "one row", "collinear",
         "no df", "no logarithm", "reference", "column", "level"])
 def test_refusals_of_mixed_models(change, options, words):
@@ -466,3 +466,37 @@ def test_refusals_of_the_cluster_bootstrap():
             cluster_bootstrap(table, lambda t, answer=answer: answer, n_resamples=5)
     with pytest.raises(ZeroDivisionError):  # a mistake is no failed resample
         cluster_bootstrap(table, lambda t: 1 / 0)
+
+
+def test_the_reference_is_the_smallest_number_or_the_first_category():
+    table = pd.DataFrame({"subject": range(8), "t2_ms": [38.0, 39, 40, 41, 44, 45, 47, 43]})
+    for groups, names in (([10] * 4 + [9] * 4, [9, 10]),
+                          (pd.Categorical(list("mmmmkkkk"), ["m", "none", "k"]), ["m", "k"])):
+        row = ancova(table.assign(group=groups)).iloc[0]
+        assert [row.reference, row.group] == names
+        twice = pd.concat([table.assign(group=groups, muscle=muscle, t2_ms=table.t2_ms * factor)
+                           for muscle, factor in (("a", 1), ("b", 1.02))])
+        row = mixed_model(twice.assign(t2_ms=twice.t2_ms + np.arange(16) % 3), within="muscle").iloc[0]
+        assert [row.reference, row.group] == names
+
+
+def test_a_statistic_may_write_in_its_table():
+    table = pd.DataFrame({"subject": [1, 1, 2, 2, 3, 3, 4, 4], "v": np.arange(10.0, 18)})
+    before = table.copy()
+
+    def careless(sample):
+        sample["v"] = np.log(sample["v"])
+        return sample.v.mean()
+
+    found = cluster_bootstrap(table, careless, n_resamples=50)
+    pd.testing.assert_frame_equal(found, cluster_bootstrap(table, lambda t: np.log(t.v).mean(), n_resamples=50))
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_a_statistic_that_returns_nothing_is_refused():
+    table = pd.DataFrame({"subject": range(5), "v": range(5)})
+    for nothing in ({}, pd.Series(dtype=float)):
+        with pytest.raises(StatsError, match="without any number"):
+            cluster_bootstrap(table, lambda t, nothing=nothing: nothing, n_resamples=5)
+    with pytest.raises(StatsError, match=r"n_resamples=100\.0"):
+        cluster_bootstrap(table, lambda t: t.v.mean(), n_resamples=100.0)

@@ -49,3 +49,28 @@ def test_missing_values_and_refusals(table):
         verdict_flips(table.assign(sd=-1.0), x="x", sd="sd")
     with pytest.raises(StatsError, match="constant"):
         verdict_flips(table.assign(x=1.0), x="x", sd="sd")
+
+
+def test_draws_of_equal_values_are_told_and_count_as_not_significant():
+    """y is 1, 1, 1, 2 and the errors 0 and −1: of 16 draws one leaves all equal (0, 0, 0, −1)."""
+    table = pd.DataFrame({"x": [1, 2, 3, 4], "y": [1, 1, 1, 2.0]})
+    row = verdict_flips(table, x="x", y="y", errors=[0, -1], n_draws=4000).iloc[0]
+    assert int(row.note.split()[1]) / 4000 == pytest.approx(1 / 16, abs=0.01) and "y are equal" in row.note
+    assert np.isfinite([row.r_low, row.r_high]).all() and row.share_significant == 0
+    assert verdict_flips(table.assign(y=[1, 5, 9, 14]), x="x", y="y", errors=[0.1]).note[0] == ""
+
+
+def test_equal_values_in_all_draws_leave_no_interval():
+    table = pd.DataFrame({"x": [1, 2, 3, 4], "y": [1, 1, 1, 2.0]})
+    rows = [verdict_flips(table, x="x", y="y", errors=[0, -1], n_draws=1, seed=seed).iloc[0] for seed in range(60)]
+    alike = [row for row in rows if row.note]
+    assert alike and all("in 1 draws" in row.note and row.share_significant == 0 for row in alike)
+    assert all(np.isnan(row.r_low) == np.isnan(row.r_high) == bool(row.note) for row in rows)
+
+
+def test_options_out_of_range_are_refused(table):
+    for options, words in (({"errors": ["a"]}, "finite numbers"), ({"n_draws": 0}, "n_draws=0"),
+                           ({"alpha": 5}, "alpha=5"),
+                           ({"errors": pd.array([0.1, None], dtype="Float64")}, "leave missing ones out")):
+        with pytest.raises(StatsError, match=words):
+            verdict_flips(table, x="x", **{"errors": [0.1], **options})

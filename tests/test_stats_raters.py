@@ -106,3 +106,95 @@ def test_repeats_against_a_known_spread():
     assert repeatability(two).within_sd.item() == pytest.approx(np.sqrt((np.diff(SLEEP) ** 2).mean() / 2))
     with pytest.raises(StatsError, match="repeated measurements"):
         repeatability(table.drop_duplicates("subject"))
+
+
+def test_rows_without_a_subject_or_a_rater_are_no_subject_and_no_rater():
+    table = long(SHROUT_FLEISS).astype({"subject": object, "rater": object})
+    expected = icc(table[table.subject > 0])
+    for nothing in (None, np.nan):
+        nameless = table.assign(subject=table.subject.where(table.subject > 0, nothing))
+        found = icc(nameless)
+        pd.testing.assert_frame_equal(found.drop(columns="n_missing"), expected.drop(columns="n_missing"))
+        assert (found.n_missing == 4).all() and (found.n_subjects == 5).all()
+    extra = pd.DataFrame({"subject": [1, 2], "rater": [None, None], "score": [3.0, 4.0]})
+    found = icc(pd.concat([table, extra]))
+    assert found.icc.tolist() == icc(table).icc.tolist() and found.n_raters[0] == 4 and found.n_missing[0] == 2
+    alone = table[table.rater == "A"].assign(rater="A")
+    with pytest.raises(StatsError, match="all of 1 raters"):
+        icc(pd.concat([alone, extra]))
+
+
+def test_ratings_that_do_not_vary_have_no_correlation_whatever_arithmetic_leaves():
+    for value in (3.0, 0.1, 1e9 / 3, 1e-7):
+        same = icc(long(np.full((7, 3), value)))
+        assert same[["icc", "icc_low", "icc_high", "p"]].isna().all(axis=None) and "are the same" in same.note[0]
+    shifted = icc(long(np.tile([0.1, 0.3, 0.2], (7, 1)))).set_index("type")  # raters differ, subjects do not
+    assert shifted.icc[["ICC1", "ICC2", "ICC2k"]].tolist() == pytest.approx([-0.5, 0, 0])
+    assert shifted.icc[["ICC3", "ICC1k", "ICC3k"]].isna().all()
+    assert shifted[["icc_low", "icc_high"]].isna().all(axis=None)
+    assert (shifted.note != "").all()
+
+
+def test_perfect_agreement_is_1_without_an_interval():
+    for ratings in (np.repeat([[1.0], [2], [3]], 2, axis=1), np.repeat([[0.1], [0.7], [0.3], [0.37]], 3, axis=1)):
+        table = icc(long(ratings))
+        assert (table.icc == 1).all() and table[["icc_low", "icc_high"]].isna().all(axis=None)
+        assert table.note.str.contains("no error is left").all()
+
+
+def test_raters_that_differ_by_a_constant_as_psych():
+    """psych 2.2.9: ICC(matrix(c(1, 2, 2, 3, 3, 4, 5, 6), ncol = 2, byrow = TRUE), lmer = FALSE)."""
+    table = icc(long(np.array([[1, 2], [2, 3], [3, 4], [5, 6]]))).set_index("type")
+    assert table.icc.tolist() == pytest.approx([0.842105263158, 0.853658536585, 1, 0.914285714286, 0.921052631579, 1])
+    assert table.loc["ICC2", ["icc_low", "icc_high"]].tolist() == pytest.approx([0.0067050093161, 0.990267963771])
+    assert table.loc[["ICC3", "ICC3k"], ["icc_low", "icc_high"]].isna().all(axis=None) and table.note["ICC1"] == ""
+
+
+def test_subjects_whose_means_are_equal_have_few_correlations():
+    table = icc(long(np.array([[1, 2], [2, 1], [1, 2], [2, 1]]))).set_index("type")
+    assert table.icc[["ICC1", "ICC3"]].tolist() == [-1, -1]  # the least that two raters can have
+    assert table.icc[["ICC2", "ICC1k", "ICC2k", "ICC3k"]].isna().all()
+    assert table.note.str.contains("do not differ").all() and table[["icc_low", "icc_high"]].isna().all(axis=None)
+
+
+def test_kappa_takes_the_order_of_categories():
+    scale = ["none", "mild", "moderate", "severe"]
+    words = readings().replace(dict(enumerate(scale)))
+    for kind in (pd.CategoricalDtype(scale, ordered=True), pd.CategoricalDtype(scale)):
+        row = weighted_kappa(words.astype(kind), first="one", second="two").iloc[0]
+        assert (row.kappa, row.se) == pytest.approx((0.7591743119266, 0.0633867754528), abs=1e-10)
+        one = words.astype({"one": kind})
+        assert weighted_kappa(one, first="one", second="two").kappa.item() == pytest.approx(row.kappa)
+    other = words.astype({"one": pd.CategoricalDtype(scale, ordered=True),
+                          "two": pd.CategoricalDtype(scale[::-1], ordered=True)})
+    with pytest.raises(StatsError, match="do not share one ordered scale"):
+        weighted_kappa(other, first="one", second="two")
+
+
+def test_kappa_on_a_long_scale_is_that_of_the_ratings():
+    """Two scales that differ by a factor only have the same kappa and the same error."""
+    table = pd.DataFrame({"a": [50] * 98 + [51, 50], "b": [50] * 98 + [50, 51]})
+    short = weighted_kappa(table, first="a", second="b").iloc[0]
+    assert short.kappa == pytest.approx((0.98 - (0.99**2 + 0.01**2)) / (1 - (0.99**2 + 0.01**2)))
+    for length in (101, 1001):
+        row = weighted_kappa(table, first="a", second="b", categories=range(length)).iloc[0]
+        assert (row.kappa, row.se) == pytest.approx((short.kappa, short.se), rel=1e-9) and row.note == ""
+
+
+def test_refusals_of_kappa():
+    table = readings()
+    for options, words in (({"second": "one"}, "both 'one'"), ({"level": 95}, "level=95")):
+        with pytest.raises(StatsError, match=words):
+            weighted_kappa(table, **{"first": "one", "second": "two", **options})
+    with pytest.raises(StatsError, match="several kinds"):
+        weighted_kappa(pd.DataFrame({"one": [1, "2"], "two": [1, "2"]}), first="one", second="two")
+    with pytest.raises(StatsError, match="56 different values, not on the scale") as caught:
+        weighted_kappa(table.assign(one=[f"Anna {i}" for i in range(56)]), first="one", second="two", categories=[0, 1])
+    assert "Anna" not in str(caught.value)
+
+
+def test_levels_out_of_range_are_refused():
+    with pytest.raises(StatsError, match="level=95"):
+        icc(long(SLEEP), level=95)
+    with pytest.raises(StatsError, match="level=0"):
+        repeatability(long(SLEEP), score="score", level=0)

@@ -229,7 +229,7 @@ FEW = sample(np.random.default_rng(0), 5, 6)
     (FEW.assign(age=FEW.age.where(FEW.group == "HC")), {"covariates": "age"}, "0 rows of 'IIM'"),
     (FEW.assign(age=FEW.age.where(FEW.group == "IIM")), {"covariates": "age"}, "and 0 of the others"),
     (FEW.assign(age=np.nan), {"covariates": "age"}, "no value in 11 rows"),
-    (FEW.assign(age=[*[40] * 10, "<18"]), {"covariates": "age"}, "numbers as texts or among texts"),
+    (FEW.assign(age=[*[40] * 10, "<18"]), {"covariates": "age"}, "1 entries that are no numbers"),
     (FEW.assign(site=["1", "2"] * 5 + ["1"]), {"covariates": "site"}, "astype"),
     (FEW.assign(day=pd.Timestamp("2024-01-01")), {"covariates": "day"}, "expected numbers"),
     (FEW.assign(age=[np.inf, *[1] * 10]), {"covariates": "age"}, "infinite"),
@@ -242,9 +242,11 @@ def test_refusals(table, options, message):
         adjusted_roc_points(table, **options)
 
 
-@pytest.mark.parametrize("options", [{"n_resamples": 5}, {"n_resamples": 100.0}, {"level": 95}])
-def test_refusals_of_the_bootstrap(options):
-    with pytest.raises(StatsError, match="at least 20"):
+@pytest.mark.parametrize(("options", "words"), [
+    ({"n_resamples": 5}, "at least 20"), ({"n_resamples": 100.0}, "at least 20"), ({"level": 95}, "below 1"),
+])
+def test_refusals_of_the_bootstrap(options, words):
+    with pytest.raises(StatsError, match=words):
         adjusted_roc(FEW, covariates="age", **options)
 
 
@@ -252,3 +254,25 @@ def test_the_table_is_left_as_it_was():
     before = CARS.copy()
     adjusted_roc(CARS, covariates=["hp", "cyl"], n_resamples=20, **AM)
     pd.testing.assert_frame_equal(CARS, before)
+
+
+def test_a_seed_gives_the_same_interval_in_any_order_of_rows():
+    table = sample(np.random.default_rng(3), 15, 20)
+    shuffled = table.sample(frac=1, random_state=1)
+    one, other = (adjusted_roc(rows, covariates="age", n_resamples=60).iloc[0] for rows in (table, shuffled))
+    limits = ["adjusted_auc", "adjusted_auc_low", "adjusted_auc_high"]
+    assert one[limits].tolist() == pytest.approx(other[limits].tolist(), abs=1e-12)
+
+
+def test_names_among_the_covariates_are_not_printed():
+    with pytest.raises(StatsError, match="5 different values among the positives") as caught:
+        adjusted_roc(FEW.assign(subject=[f"Anna{letter}" for letter in "abcdefghijk"]), covariates="subject")
+    assert "Anna" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64", "float", "bool", "boolean", "category", "object"])
+def test_a_positive_of_another_kind_is_the_value_it_equals(kind):
+    coded = FEW.assign(group=(FEW.group == "IIM").astype(int).astype(kind))
+    expected = adjusted_roc(FEW, covariates="age", n_resamples=20).adjusted_auc.item()
+    for positive in (1, True, 1.0):
+        assert adjusted_roc(coded, covariates="age", positive=positive, n_resamples=20).adjusted_auc.item() == expected

@@ -38,6 +38,9 @@ def test_refusals_of_a_comparison():
         compare_roc(CARS, **OF_CARS)
     with pytest.raises(StatsError, match="exactly two values"):
         compare_roc(CARS, by="carb", score="mpg", **OF_CARS)
+    for scores in (("mpg",), "mpg", "ab", ("mpg", "mpg"), ("mpg", "wt", "hp")):
+        with pytest.raises(StatsError, match="two different columns"):
+            compare_roc(CARS, scores=scores, **OF_CARS)
     same = compare_roc(CARS.assign(again=CARS.mpg * 2), scores=("mpg", "again"), **OF_CARS).iloc[0]
     assert np.isnan(same.p) and "alike" in same.note
     few = pd.concat([CARS[CARS.am == 1].head(1), CARS[CARS.am == 0]])
@@ -94,9 +97,10 @@ def test_empty_cells_are_told():
     row = predictive_values(load_cohort(), cutoff=36.4, prevalence=0.3).iloc[0]
     assert row.specificity == 1 and np.isinf(row.lr_positive) and row.ppv == 1 and "half a subject" in row.note
     assert 1 < row.lr_positive_low < 100 and np.isinf(row.lr_positive_high) and row.ppv_low < 0.9 < row.ppv_high == 1
-    for wrong in ({"cutoff": np.nan, "prevalence": 0.5}, {"cutoff": 36, "prevalence": 0}):
-        with pytest.raises(StatsError, match="above 0 and below 1"):
-            predictive_values(load_cohort(), **wrong)
+    for cutoff, prevalence, words in ((np.nan, 0.5, "in the unit of the score"), (None, 0.5, "cutoff=None"),
+                                      (36, 0, "above 0 and below 1"), (36, "x", "prevalence='x'")):
+        with pytest.raises(StatsError, match=words):
+            predictive_values(load_cohort(), cutoff=cutoff, prevalence=prevalence)
 
 
 def test_resampled_area_as_proc_and_a_cutoff_that_wanders():
@@ -132,3 +136,57 @@ def test_leaving_one_out_on_the_cohort():
         roc_stability(counted(5, 2, 1, 1))
     with pytest.raises(StatsError, match="better than chance"):
         roc_stability(counted(5, 0, 5, 0))
+
+
+def test_a_comparison_names_the_rows_of_the_table():
+    table = CARS.assign(subject=range(32), mpg=CARS.mpg.where(CARS.index > 2))  # rows 1 to 3 are left out
+    kinds = table.am.map({1: "IIM", 0: "HC"})
+    for wrong, words in ((table.assign(subject=[*range(31), 30]), "rows 31 and 32"),
+                         (table.assign(light=table.light.where(table.index < 31, np.inf)), "infinite values in row 32"),
+                         (table.assign(am=kinds.where(table.index < 31, "iim")), "row 32 may be misspelt")):
+        options = {"group": "am", "positive": "IIM" if "iim" in set(wrong.am) else 1}
+        for asked in ({"scores": ("mpg", "light")}, {"by": "vs", "score": "light"}):
+            with pytest.raises(StatsError, match=words):
+                compare_roc(wrong, **asked, **options)
+
+
+def test_a_group_without_scores_in_a_part_is_refused():
+    for table, asked in ((CARS.assign(vs=CARS.am), {"by": "vs", "score": "mpg"}),
+                         (CARS.assign(mpg=CARS.mpg.where(CARS.index < 9), light=CARS.light.where(CARS.index > 8)),
+                          {"scores": ("mpg", "light")})):
+        with pytest.raises(StatsError, match="two of each"):
+            compare_roc(table, **asked, **OF_CARS)
+
+
+def test_parts_come_by_size_or_in_the_order_of_their_categories():
+    plain = compare_roc(CARS, by="vs", score="mpg", **OF_CARS).iloc[0]
+    tens = compare_roc(CARS.assign(vs=CARS.vs + 9), by="vs", score="mpg", **OF_CARS).iloc[0]
+    assert (tens["first"], tens.second, tens.p) == ("vs 9", "vs 10", plain.p)
+    turned = compare_roc(CARS.assign(vs=pd.Categorical(CARS.vs, [1, 0])), by="vs", score="mpg", **OF_CARS).iloc[0]
+    assert turned["first"] == "vs 1" and turned.difference == -plain.difference
+
+
+def test_a_cutoff_beyond_all_scores_says_what_it_cannot_tell():
+    table = counted(10, 5, 5, 10)
+    nobody = predictive_values(table, cutoff=100, prevalence=0.1).iloc[0]
+    assert nobody[["lr_positive", "lr_positive_low", "lr_positive_high", "ppv", "ppv_low", "ppv_high"]].isna().all()
+    assert (nobody.sensitivity, nobody.lr_negative, nobody.npv) == (0, 1, 0.9)
+    assert "nobody is at or above" in nobody.note
+    everybody = predictive_values(table, cutoff=-100, prevalence=0.1).iloc[0]
+    assert everybody[["lr_negative", "lr_negative_low", "npv", "npv_low", "npv_high"]].isna().all()
+    assert (everybody.lr_positive, everybody.ppv) == (1, 0.1) and "everybody is at or above" in everybody.note
+
+
+def test_a_seed_gives_the_same_stability_in_any_order_of_rows():
+    shuffled = CARS.sample(frac=1, random_state=2)
+    one, other = (roc_stability(table, score="mpg", n_resamples=100, **OF_CARS) for table in (CARS, shuffled))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_options_out_of_range_are_refused():
+    for options, words in (({"level": 95}, "level=95"), ({"n_resamples": 0}, "n_resamples=0"),
+                           ({"n_resamples": 2.5}, "whole number")):
+        with pytest.raises(StatsError, match=words):
+            roc_stability(CARS, score="mpg", **OF_CARS, **options)
+    with pytest.raises(StatsError, match="min_specificity='x'"):
+        partial_auc(CARS, score="mpg", min_specificity="x", **OF_CARS)

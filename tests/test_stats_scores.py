@@ -110,3 +110,25 @@ def test_ild_score_and_the_gaps_of_its_definition():
             ild_score(wrong)
     with pytest.raises(StatsError, match="below_10"):
         ild_score(table, below_10=2)
+
+
+@pytest.mark.parametrize("kind", ["object", "boolean", "Int64", "Float64", "float", "category"])
+def test_missing_findings_of_every_kind_are_unknown(kind):
+    numbers = kind in ("Int64", "Float64", "float")
+    values = pd.Series([1.0, np.nan, 0.0] if numbers else [True, None, False]).astype(kind)
+    table = pd.DataFrame(dict.fromkeys(("weakness", "biopsy", "enzymes", "emg", "rash"), values))
+    found = bohan_peter(table)
+    assert found.bohan_peter.tolist() == ["definite DM", "not classified", "not classified"]
+    assert found.bohan_peter_met.tolist() == [4, 0, 0] and found.bohan_peter_unknown.tolist() == [0, 5, 0]
+    items = pd.DataFrame(dict.fromkeys([*EULAR_ACR, *BIOPSY, "biopsied"], values)).assign(age_at_onset=[50.0, 20, 30])
+    plain = items.astype(object).where(items.notna(), None).assign(age_at_onset=items.age_at_onset)
+    kept = [name for name in eular_acr(plain) if name.startswith("eular_acr")]
+    pd.testing.assert_frame_equal(eular_acr(items)[kept], eular_acr(plain)[kept])
+    assert eular_acr(items).eular_acr_unknown.tolist() == [0, 10, 0]
+
+
+def test_names_in_place_of_findings_are_not_printed():
+    table = pd.DataFrame({"subject": ["Anna", "Berta"], **dict.fromkeys(("biopsy", "enzymes", "emg", "rash"), True)})
+    with pytest.raises(StatsError, match="'subject' holds 2 different values; expected True") as caught:
+        bohan_peter(table, weakness="subject")
+    assert "Anna" not in str(caught.value)

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from mrmyo.stats import StatsError
-from mrmyo.stats.tables import _fisher, _test_of_counts, table_one, table_one_values
+from mrmyo.stats.baseline import _fisher, _test_of_counts
+from mrmyo.stats.tables import table_one, table_one_values
 
 MTCARS = pd.DataFrame({
     "mpg": [21, 21, 22.8, 21.4, 18.7, 18.1, 14.3, 24.4, 22.8, 19.2, 17.8, 16.4, 17.3, 15.2, 10.4, 10.4, 14.7, 32.4,
@@ -239,6 +240,7 @@ def test_what_it_reads_as_numbers_and_what_as_categories():
     ({}, {"order": ["IIM", "HC", "DM"]}, "what has no rows"), ({}, {"order": ["IIM"]}, "same groups"),
     ({"age": [40, "<5", 50, 60, ">90"]}, {}, r"texts \['<5', '>90'\] \(rows 2, 5\)"),
     ({"age": ["40", "50", "<5", "60", "70"]}, {}, r"texts \['<5'\] \(rows 3\)"),
+    ({"age": [40, 50, 60, 70, "Hans Meier"]}, {}, r"but also texts \(rows 5\)"),
     ({"age": list("45678")}, {}, "written as text"), ({"age": ["4,5", "5,1", "6", None, "7"]}, {}, "written as text"),
     ({"age": pd.date_range("2020-01-01", periods=5)}, {}, "dates"), ({"age": [1.0, np.inf, 2, 3, 4]}, {}, "infinite"),
     ({}, {"median": ["sex"]}, "expects columns of numbers"), ({}, {"median": ["height"]}, r"\['height'\]"),
@@ -265,3 +267,19 @@ def test_remarks_and_empty_tables_are_refused():
         table_one(pd.concat([study(), study()[["age"]]], axis=1))
     with pytest.raises(StatsError, match="DataFrame"):
         table_one([1, 2])
+
+
+def test_a_group_without_values_is_told_where_the_others_are_tested():
+    table = pd.DataFrame({"group": list("aaabbbccc"), "v": [1.0, 2, 3, 4, 5, 6, *[np.nan] * 3],
+                          "sex": [*"ffmmmf", *[None] * 3]})
+    values = table_one_values(table, tests=True)
+    assert (values.note.str.count("tested without 1 of 3 groups") == 1).all() and values.p.notna().all()
+    two = table_one_values(table[table.group != "c"], tests=True)
+    assert values.groupby("variable").p.first().tolist() == two.groupby("variable").p.first().tolist()
+    assert not two.note.str.contains("tested without").any()
+
+
+def test_groups_of_subjects_are_counted_in_messages():
+    with pytest.raises(StatsError, match="groups 5 different values") as told:
+        table_one(study().assign(subject=[f"Anna{i}" for i in range(5)]), by="subject", columns=["age"], order=["x"])
+    assert "Anna" not in str(told.value)

@@ -172,14 +172,14 @@ def change_chart(table, *, ax=None, synthetic=False):
 
 
 def involvement_map(table, *, limits=None, ax=None, synthetic=False):
-    """Every subject's muscles, in standard deviations from the controls: one row each, the most involved on top.
+    """How far every subject's muscles lie above the controls (ms): patients on top, the most involved first.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `mrmyo.followup.involvement`.
     limits : (float, float), optional
-        Of the colours; from −2 to where 19 of 20 values lie below when None.
+        Of the colours; from −2 ms to where 19 of 20 values lie below when None.
     ax, synthetic
         As for :func:`by_muscle`.
 
@@ -192,19 +192,26 @@ def involvement_map(table, *, limits=None, ax=None, synthetic=False):
     FigureError
         When there is nothing to draw, as with fewer than three controls.
     """
-    _require(table, "subject", "abbreviation", "z", "n_controls")
-    wide = table.pivot_table(index="subject", columns="abbreviation", values="z")
+    _require(table, "subject", "control", "abbreviation", "excess", "n_controls")
+    wide = table.pivot_table(index=["control", "subject"], columns="abbreviation", values="excess")
     if wide.empty:
-        raise FigureError("Found no muscle with a z; expected three controls at least.")
+        raise FigureError("Found no muscle with an excess; expected three controls at least.")
     order = [name for name in dict.fromkeys(label_table().abbreviation) if name in wide]
-    wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index, order]
+    wide = wide[order].assign(mean=wide[order].mean(axis=1)).sort_values(["control", "mean"], ascending=[True, False])
+    n_controls = int(np.sum(wide.index.get_level_values("control").to_numpy(bool)))
+    wide = wide[order]
     low, high = limits or (-2, max(2, float(np.nanpercentile(wide, 95))))
     ax = ax or _wide(0.9 + max(1.6, 0.055 * len(wide)))
     picture = ax.imshow(wide, aspect="auto", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
-    ax.figure.colorbar(picture, ax=ax, pad=0.01, extend="both").set_label("SD from the controls' mean", fontsize=8)
+    bar = ax.figure.colorbar(picture, ax=ax, pad=0.01, extend="both")
+    bar.set_label("T2 above the controls' median (ms)", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    ax.axhline(len(wide) - n_controls - 0.5, color="white", linewidth=1.5)
     ax.set_xticks(range(len(order)), order)
-    ax.set(yticks=[], ylabel=f"Subjects (n = {len(wide)})",
-           xlabel=f"Muscle, mean of both sides ({int(table.n_controls.max())} controls)")
+    middles = [(len(wide) - n_controls - 1) / 2, len(wide) - 0.5 - n_controls / 2]
+    ax.set_yticks(middles, [f"patients\n(n = {len(wide) - n_controls})", f"controls\n(n = {n_controls})"])
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="Muscle, mean of both sides")
     return finish(ax, "", synthetic)
 
 

@@ -44,23 +44,37 @@ def rank_scatter(table, *, x, y="t2_ms", by=None, log_x=False, limit=None, ax=No
         ax.scatter(rows[x], rows[y], s=14, color=GROUP_COLOURS[i % 6], marker="osD^vP"[i % 6], alpha=0.75, linewidths=0,
                    label=None if name is None else f"{name} (n = {len(rows)})")
     if log_x:
-        ax.set_xscale("log")
+        _log_axis(ax, kept[x])
     if limit is not None:
-        ax.axvline(limit, color=COLOURS["black"], linewidth=0.8, linestyle="--", zorder=1)
+        ax.axvline(limit, ymax=0.8, color=COLOURS["black"], linewidth=0.8, linestyle="--", zorder=1)
+        ax.annotate("limit of normal", (limit, 0.79), xycoords=("data", "axes fraction"), xytext=(2, 0), rotation=90,
+                    textcoords="offset points", ha="left", va="top", fontsize=7)
     if by is not None:
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.2,
                   columnspacing=1.0, borderaxespad=0.1)
-    if np.isfinite(row.r):
+    if abs(row.r) == 1:
+        told = f"rs {row.r:.0f}: every pair in order, no interval".replace("-", "−")
+    elif np.isfinite(row.r):
         told = (f"rs {row.r:.3f} ({row.r_low:.2f} to {row.r_high:.2f})\n" + ("p < 0.001" if row.p < 0.001 else
                 f"p = {row.p:.3f}")).replace("-", "−")
     else:
         told = row.note
-    ax.text(0.02, 0.98, told, transform=ax.transAxes, ha="left", va="top", fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+    ax.text(0.02, 0.98, told, transform=ax.transAxes, ha="left", va="top", fontsize=8)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.16 * (high - low))  # room for the words
     ax.set(xlabel=f"{axis_name(x)}, n = {row.n}", ylabel=axis_name(y))
     return finish(ax, "", synthetic, pad=18 if by else 4)
+
+
+def _log_axis(ax, values):
+    """A logarithmic axis; over less than two decades with plain numbers, three to a decade, that do not overprint."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    ax.set_xscale("log")
+    if values.max() < 100 * values.min():
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def range_chart(table, *, where=None, zero=None, xlabel="", ax=None, synthetic=False):

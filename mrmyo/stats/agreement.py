@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns
+from mrmyo.stats.columns import StatsError, in_order, numbers, require_columns
 
 __all__ = ["bland_altman"]
+
+NUMBERS = ("n", "n_missing", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high",
+           "loa_low_low", "loa_low_high", "loa_high_low", "loa_high_high")
 
 
 def bland_altman(table, *, measured, reference, by=None) -> pd.DataFrame:
@@ -22,7 +25,8 @@ def bland_altman(table, *, measured, reference, by=None) -> pd.DataFrame:
         The two columns, in the same unit. (One row per subject makes the intervals valid; several rows of one
         subject, such as muscles, leave bias and limits meaningful but their intervals too narrow.)
     by : str, optional
-        A column of groups: one row for each comes before the row "all".
+        A column of groups: one row for each comes before the row "all". Numbers come by size, categories in the order
+        that the column has them, all else by text.
 
     Returns
     -------
@@ -34,7 +38,7 @@ def bland_altman(table, *, measured, reference, by=None) -> pd.DataFrame:
     Raises
     ------
     StatsError
-        When a column is missing or holds no numbers.
+        When a column is missing or holds no numbers, `by` is called like a column of the result, or a group "all".
 
     Notes
     -----
@@ -42,13 +46,18 @@ def bland_altman(table, *, measured, reference, by=None) -> pd.DataFrame:
     section 2), with Student's t.
     """
     require_columns(table, measured, reference, *([] if by is None else [by]))
+    if by in (*NUMBERS, "method", "note"):
+        raise StatsError(f"Found by={by!r}, which is the name of a column of the result; rename it first.")
     difference = numbers(table, measured) - numbers(table, reference)
     if np.isnan(difference).all():
         raise StatsError(f"No row holds both {measured!r} and {reference!r}; expected pairs.")
     name = "group" if by is None else by
     rows = []
     if by is not None:
-        for group in sorted(table[by].dropna().unique().tolist(), key=str):
+        groups = in_order(table[by])
+        if "all" in groups:
+            raise StatsError(f"Column {by!r} holds a group 'all', as the row of all pairs is called; rename it first.")
+        for group in groups:
             rows.append({name: group, **_limits(difference[table[by].isin([group]).to_numpy()])})
     rows.append({name: "all", **_limits(difference)})
     return pd.DataFrame(rows)
@@ -57,11 +66,9 @@ def bland_altman(table, *, measured, reference, by=None) -> pd.DataFrame:
 def _limits(difference):
     kept = difference[~np.isnan(difference)]
     n = kept.size
-    row = dict.fromkeys(
-        ("n", "n_missing", "bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high",
-         "loa_low_low", "loa_low_high", "loa_high_low", "loa_high_high"), np.nan,
-    )
-    row |= {"n": n, "n_missing": difference.size - n, "method": "Bland–Altman, 95 %", "note": ""}
+    row = dict.fromkeys(NUMBERS, np.nan) | {
+        "n": n, "n_missing": difference.size - n, "method": "Bland–Altman, 95 %", "note": "",
+    }
     if n:
         row["bias"] = kept.mean()
     if n < 3:

@@ -164,7 +164,7 @@ def facts_of_roc(row) -> dict:
     -------
     dict
         Facts for `stard` and `claim`; what is NaN is left out. Beside the row's numbers: n_analysed, false_negative,
-        false_positive, uncertainty (how roc found its intervals), and, for a cutoff by Youden's index,
+        false_positive, uncertainty (how roc found its intervals), and, for a cutoff that a rule chose,
         cutoff_prespecified: false, for it was found in the data it is tested on. Whether a given cutoff was set
         beforehand is left to the author.
 
@@ -184,7 +184,7 @@ def facts_of_roc(row) -> dict:
             facts[wrong] = facts[group] - facts[right]
     if {"n_positive", "n_negative"} <= set(facts):
         facts["n_analysed"] = facts["n_positive"] + facts["n_negative"]
-    if str(facts.get("cutoff_method", "")).startswith("Youden"):
+    if facts.get("cutoff_method", "given") != "given":
         facts["cutoff_prespecified"] = False
     if "auc_method" in facts:
         facts["uncertainty"] = (f"95 % confidence intervals: {facts['auc_method']} for the area, Clopper–Pearson for "

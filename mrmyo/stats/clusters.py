@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from mrmyo.stats.columns import StatsError, require_columns
+from mrmyo.stats.columns import StatsError, require_columns, require_count, require_share
 from mrmyo.stats.models import _one_each
 
 __all__ = ["cluster_bootstrap"]
@@ -41,12 +41,13 @@ def cluster_bootstrap(table, statistic, *, subject="subject", strata=None, n_res
     Raises
     ------
     StatsError
-        When there are fewer than three subjects, a stratum varies within one, or the statistic is never finite.
+        When there are fewer than three subjects, a stratum varies within one, the statistic is never finite, returns
+        nothing or no number, or an option is out of range.
     """
     needed = [subject] if strata is None else [subject, strata]
     require_columns(table, *needed)
-    if not 0 < level < 1 or n_resamples < 1:
-        raise StatsError(f"Found level={level!r}, n_resamples={n_resamples!r}; expected such as 0.95 and 2000.")
+    require_share("level", level)
+    require_count("n_resamples", n_resamples)
     frame = table[table[needed].notna().all(axis=1).to_numpy()].reset_index(drop=True)
     codes, ids = pd.factorize(frame[subject])
     if len(ids) < 3:
@@ -58,7 +59,7 @@ def cluster_bootstrap(table, statistic, *, subject="subject", strata=None, n_res
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # a degenerate resample is counted instead
         warnings.simplefilter("ignore", RuntimeWarning)
-        estimates = _answers(statistic, frame)
+        estimates = _answers(statistic, frame.copy())  # a statistic may write in its table
         drawn = np.full((n_resamples, len(estimates)), np.nan)
         for found in drawn:
             chosen = np.concatenate([rng.choice(pool, len(pool)) for pool in pools])
@@ -87,6 +88,8 @@ def _answers(statistic, table):
     """What a statistic returns, by name, as floats."""
     answer = statistic(table)
     answer = answer if isinstance(answer, (dict, pd.Series)) else {"statistic": answer}
+    if not len(answer):
+        raise StatsError("Found a statistic without any number; expected one, or a Series or dict of them.")
     try:
         return {name: float(number) for name, number in answer.items()}
     except (TypeError, ValueError):

@@ -9,13 +9,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import (
+    StatsError,
+    is_number,
+    numbers,
+    require_columns,
+    require_count,
+    require_independent,
+    require_one_row_per_subject,
+    require_share,
+)
 
 __all__ = ["correlation_power", "p_of_correlation", "partial_spearman", "spearman"]
 
 METHODS = ("t", "exact", "permutation")
 EXACT_MOST = 9  # 362,880 orders
 LEAST = 4
+IN_ORDER = "every pair in order: no interval is defined"
+P_OF_ORDER = "p by Student's t is 0 without meaning"
 
 
 def spearman(table, *, x, y, method="t", interval="bonett-wright", level=0.95, n_resamples=10_000,
@@ -41,35 +52,43 @@ def spearman(table, *, x, y, method="t", interval="bonett-wright", level=0.95, n
     -------
     pandas.DataFrame
         One row: x, y, n, n_missing, r, r_low, r_high, p (two-sided), method, interval, note. r and p are NaN where a
-        column is constant, with a note; the interval needs four subjects.
+        column is constant, with a note; the interval needs four subjects, and is NaN where r is 1 or −1, for which
+        Student's t is no test.
 
     Raises
     ------
     StatsError
         When a column is missing or not numeric, subjects repeat, there are fewer than four pairs, or an option is
-        unknown.
+        unknown or out of range.
     """
     if method not in METHODS or interval not in ("bonett-wright", "bootstrap"):
         raise StatsError(f"Found method={method!r}, interval={interval!r}; expected one of {', '.join(METHODS)}, and "
                          "'bonett-wright' or 'bootstrap'.")
+    require_share("level", level)
+    require_count("n_resamples", n_resamples)
     a, b, n_missing = _pairs(table, x, y)
-    n = len(a)
+    order = np.lexsort((b, a))  # a seed gives the same numbers whatever the order of rows
+    a, b, n = a[order], b[order], len(a)
     row = {"x": x, "y": y, "n": n, "n_missing": n_missing, "r": np.nan, "r_low": np.nan, "r_high": np.nan, "p": np.nan,
            "method": "", "interval": "", "note": ""}
     if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return pd.DataFrame([{**row, "note": f"{x if np.ptp(a) == 0 else y} is constant: no correlation is defined"}])
+        return pd.DataFrame([{**row, "note": _constant(x if np.ptp(a) == 0 else y)}])
     ranks = stats.rankdata(a), stats.rankdata(b)
     r = _pearson(*ranks)
     rng = np.random.default_rng(seed)
     p, how = _p(r, ranks, method, n_resamples, rng)
+    notes = [IN_ORDER] * (abs(r) == 1)
+    notes += [f"{P_OF_ORDER}, take method='{'exact' if n <= EXACT_MOST else 'permutation'}'"] * (
+        abs(r) == 1 and method == "t")
     if interval == "bootstrap":
-        low, high = _bootstrap(a, b, level, n_resamples, rng)
+        low, high, none = _bootstrap(a, b, level, n_resamples, rng) if abs(r) < 1 else (np.nan, np.nan, 0)
+        notes += [f"{none} of {n_resamples} resamples are constant, without a correlation, and left out"] * (none > 0)
         told = f"percentiles of {n_resamples} resamples"
     else:
         low, high = _fisher(r, np.sqrt((1 + r**2 / 2) / (n - 3)), level)
         told = "Bonett–Wright"
     return pd.DataFrame([{**row, "r": r, "r_low": low, "r_high": high, "p": p, "method": f"Spearman, {how}",
-                          "interval": f"{told}, {level:.0%}"}])
+                          "interval": f"{told}, {level:.0%}", "note": "; ".join(notes)}])
 
 
 def partial_spearman(table, *, x, y, covariates, level=0.95) -> pd.DataFrame:
@@ -94,8 +113,10 @@ def partial_spearman(table, *, x, y, covariates, level=0.95) -> pd.DataFrame:
     Raises
     ------
     StatsError
-        As `spearman`, and when the covariates leave nothing of x or y.
+        As `spearman`, and when a covariate is constant or its ranks are fixed by those of the others, or the covariates
+        leave nothing of x or y.
     """
+    require_share("level", level)
     covariates = [covariates] if isinstance(covariates, str) else list(covariates)
     require_columns(table, x, y, *covariates)
     require_one_row_per_subject(table)
@@ -105,16 +126,22 @@ def partial_spearman(table, *, x, y, covariates, level=0.95) -> pd.DataFrame:
     if n < LEAST + k:
         raise StatsError(f"Found {n} complete rows for {k} covariates; expected {LEAST + k} at least.")
     ranks = np.array([stats.rankdata(column[kept]) for column in columns])
-    design = np.column_stack([np.ones(n), *ranks[2:]])
+    row = {"x": x, "y": y, "covariates": ", ".join(covariates), "n": n, "n_missing": len(table) - n, "r": np.nan,
+           "r_low": np.nan, "r_high": np.nan, "p": np.nan, "method": "", "interval": "", "note": ""}
+    flat = [name for name, rank in zip((x, y), ranks, strict=False) if np.ptp(rank) == 0]
+    if flat:
+        return pd.DataFrame([{**row, "note": _constant(flat[0])}])
+    design = np.column_stack([np.ones(n), *((rank - rank.mean()) / (rank.std() or 1.0) for rank in ranks[2:])])
+    require_independent(design, [None, *covariates], 1, "the ranks of the others")
     rest = [rank - design @ np.linalg.lstsq(design, rank, rcond=None)[0] for rank in ranks[:2]]
     if min(np.linalg.norm(part) for part in rest) < 1e-8 * n:
         raise StatsError(f"The covariates {covariates} explain the ranks of {x!r} or {y!r} altogether; leave one out.")
     r = _pearson(*rest)
     low, high = _fisher(r, np.sqrt((1 + r**2 / 2) / (n - k - 3)), level) if n - k > 3 else (np.nan, np.nan)
     return pd.DataFrame([{
-        "x": x, "y": y, "covariates": ", ".join(covariates), "n": n, "n_missing": len(table) - n, "r": r, "r_low": low,
-        "r_high": high, "p": p_of_correlation(r, n - k), "method": f"partial Spearman, Student's t, {n - 2 - k} df",
-        "interval": f"Bonett–Wright, {level:.0%}", "note": "",
+        **row, "r": r, "r_low": low, "r_high": high, "p": p_of_correlation(r, n - k),
+        "method": f"partial Spearman, Student's t, {n - 2 - k} df", "interval": f"Bonett–Wright, {level:.0%}",
+        "note": f"{IN_ORDER}; {P_OF_ORDER}" if abs(r) == 1 else "",
     }])
 
 
@@ -134,19 +161,27 @@ def correlation_power(*, r, n=None, power=None, alpha=0.05) -> float:
     r : float
         The true correlation, not 0.
     n : int, optional
+        Four at least.
     power : float, optional
-        Give one of the two; the other is returned (n rounded up).
+        Above alpha. Give one of the two; the other is returned (n rounded up).
     alpha : float
         Two-sided.
 
     Raises
     ------
     StatsError
-        When r is 0 or beyond ±1, or not exactly one of n and power is given.
+        When r is 0 or beyond ±1, not exactly one of n and power is given, or one is out of range.
     """
-    if not 0 < abs(r) < 1 or (n is None) == (power is None):
+    require_share("alpha", alpha)
+    if not (is_number(r) and 0 < abs(r) < 1) or (n is None) == (power is None):
         raise StatsError(f"Found r={r!r}, n={n!r}, power={power!r}; expected a correlation between −1 and 1, not 0, "
                          "and one of n and power.")
+    if n is not None and not (is_number(n) and LEAST <= n < np.inf):
+        raise StatsError(f"Found n={n!r}; expected {LEAST} subjects at least.")
+    if power is not None:
+        require_share("power", power)
+        if power <= alpha:
+            raise StatsError(f"Found power={power!r} at alpha={alpha!r}; expected a power above alpha.")
     z, quantile = abs(math.atanh(r)), stats.norm.ppf(1 - alpha / 2)
     if power is not None:
         return float(math.ceil(((quantile + stats.norm.ppf(power)) / z) ** 2 + 3))
@@ -166,7 +201,12 @@ def _pairs(table, x, y):
 
 def _pearson(a, b):
     a, b = a - a.mean(), b - b.mean()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    r = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    return math.copysign(1.0, r) if abs(r) > 1 - 1e-14 else r  # what arithmetic leaves of a perfect order
+
+
+def _constant(name):
+    return f"{name} is constant: no correlation is defined"
 
 
 def _p(r, ranks, method, n_resamples, rng):
@@ -193,12 +233,13 @@ def _batches(n, size=2000):
 
 def _fisher(r, se, level):
     if abs(r) == 1:
-        return r, r
+        return np.nan, np.nan
     half = stats.norm.ppf(0.5 + level / 2) * se
     return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
 
 
 def _bootstrap(a, b, level, n_resamples, rng):
+    """Percentiles of r over resamples, and how many had none."""
     found = []
     for size in _batches(n_resamples):
         chosen = rng.integers(0, len(a), (size, len(a)))
@@ -207,5 +248,9 @@ def _bootstrap(a, b, level, n_resamples, rng):
         with np.errstate(invalid="ignore"):  # a resample of one value has no correlation
             spread = np.sqrt((ranks[0] ** 2).sum(axis=1) * (ranks[1] ** 2).sum(axis=1))
             found.append((ranks[0] * ranks[1]).sum(axis=1) / spread)
-    low, high = np.nanpercentile(np.concatenate(found), [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
+    found = np.concatenate(found)
+    known = found[~np.isnan(found)]
+    if not known.size:
+        return np.nan, np.nan, len(found)
+    low, high = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high), len(found) - known.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrmyo.stats.columns import StatsError
+from mrmyo.stats.columns import StatsError, is_number
 
 __all__ = []
 
@@ -25,7 +25,7 @@ def _rates(pos, neg, cuts):
 
 def _check_cutoff(cutoff, options):
     """Refuse a cutoff that is neither a rule nor a number, and options that are missing, idle or out of range."""
-    if _is_number(cutoff):
+    if is_number(cutoff):
         if not np.isfinite(cutoff):
             raise StatsError(f"Found cutoff={cutoff}; expected a finite number in the unit of the score, or 'youden'.")
         needed = ()
@@ -46,13 +46,13 @@ def _check_cutoff(cutoff, options):
               "min_specificity": (0, np.nextafter(1, 2), "above 0 and at most 1")}
     for name in needed:
         low, high, words = limits[name]
-        if not (_is_number(options[name]) and low < options[name] < high):
+        if not (is_number(options[name]) and low < options[name] < high):
             raise StatsError(f"Found {name}={options[name]!r}; expected a number {words}.")
 
 
 def _cutoff(pos, neg, cutoff, threshold, options, notes):
     """The cutoff of a rule and the rule in words; NaN where calling everybody or nobody positive is as good."""
-    if _is_number(cutoff):
+    if is_number(cutoff):
         return float(cutoff), "given"
     ratio, prevalence, least = (options[name] for name in ("cost_ratio", "prevalence", "min_specificity"))
     method = {
@@ -91,7 +91,3 @@ def _cutoff(pos, neg, cutoff, threshold, options, notes):
     if sensitivity[chosen] + specificity[chosen] - 1 <= slack and cutoff in ("closest", "specificity"):
         notes.append("The cutoff does no better than chance.")
     return float(cuts[chosen]), method
-
-
-def _is_number(value):
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

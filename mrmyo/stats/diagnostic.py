@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from mrmyo.stats.columns import StatsError, numbers, rare_groups, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import (
+    StatsError,
+    numbers,
+    rare_groups,
+    require_columns,
+    require_count,
+    require_one_row_per_subject,
+    values_in_words,
+)
 from mrmyo.stats.cutoffs import _candidates, _check_cutoff, _cutoff, _rates
 from mrmyo.stats.groups import METHOD, rank_sum_test
 
@@ -76,8 +84,7 @@ def roc(table, *, score="t2_ms", group="group", positive="IIM", cutoff="youden",
         raise StatsError(f"Found threshold={threshold!r}; expected one of {THRESHOLDS}.")
     if interval not in INTERVALS:
         raise StatsError(f"Found interval={interval!r}; expected one of {INTERVALS}.")
-    if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 20:
-        raise StatsError(f"Found n_resamples={n_resamples!r}; expected a whole number of at least 20.")
+    require_count("n_resamples", n_resamples, 20)
     options = {"cost_ratio": cost_ratio, "prevalence": prevalence, "min_specificity": min_specificity}
     _check_cutoff(cutoff, options)
     pos, neg, negative, n_missing = _samples(table, score, group, positive)
@@ -120,13 +127,13 @@ def _samples(table, score, group, positive):
     require_columns(table, score, group)
     require_one_row_per_subject(table)
     values = numbers(table, score)
-    found = table[group].dropna().unique().tolist()
+    found, words = table[group].dropna().unique().tolist(), values_in_words(table[group])
     if positive not in found:
-        raise StatsError(f"Found no {positive!r} in column {group!r}; it holds {found[:10]}. Set positive= to one.")
+        raise StatsError(f"Found no {positive!r} in column {group!r}; it holds {words}. Set positive= to one.")
     if len(found) != 2:
-        raise StatsError(f"Column {group!r} holds {found[:10]}; expected exactly two groups. Select two first"
+        raise StatsError(f"Column {group!r} holds {words}; expected exactly two groups. Select two first"
                          f"{rare_groups(table[group])}.")
-    negative = next(name for name in found if name != positive)
+    positive, negative = sorted(found, key=lambda name: name != positive)  # in its words: True may be 1
     kept = ~np.isnan(values) & table[group].notna().to_numpy()
     pos, neg = (values[kept & table[group].isin([name]).to_numpy()] for name in (positive, negative))
     if not (pos.size and neg.size):
@@ -167,6 +174,7 @@ def _area(pos, neg, interval, n_resamples, seed, notes):
 
 def _resampled(pos, neg, n_resamples, seed, notes):
     """Percentiles of the area over resamples, drawn in each group; NaN where all of them give the same."""
+    pos, neg = np.sort(pos), np.sort(neg)  # a seed gives the same numbers whatever the order of rows
     rng, m, n = np.random.default_rng(seed), pos.size, neg.size
     areas = np.empty(n_resamples)
     for k in range(n_resamples):

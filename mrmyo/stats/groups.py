@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, rare_groups, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import (
+    StatsError,
+    in_order,
+    is_number,
+    numbers,
+    rare_groups,
+    require_columns,
+    require_one_row_per_subject,
+    require_share,
+    values_in_words,
+)
 
 __all__ = ["adjust_p", "equivalence", "hodges_lehmann", "mann_whitney", "rank_sum_test"]
 
@@ -28,9 +38,10 @@ def mann_whitney(table, *, value="t2_ms", group="group", continuity=False) -> pd
     Returns
     -------
     pandas.DataFrame
-        One row: group_1, group_2 (in sorted order), n_1, n_2, n_missing, median_1, median_2, u (pairs in which group 1
-        is the larger, ties half), z (negative: group 1 is lower), p (two-sided), rank_biserial (−1 to 1, the share of
-        such pairs less that of the opposite ones), method.
+        One row: group_1, group_2 (numbers by size, categories in the order that the column has them, all else by text),
+        n_1, n_2, n_missing, median_1, median_2, u (pairs in which group 1 is the larger, ties half), z (negative: group
+        1 is lower), p (two-sided), rank_biserial (−1 to 1, the share of such pairs less that of the opposite ones),
+        method, note: why there is no p.
 
     Raises
     ------
@@ -44,6 +55,7 @@ def mann_whitney(table, *, value="t2_ms", group="group", continuity=False) -> pd
         "n_missing": n_missing, "median_1": np.median(first), "median_2": np.median(second),
         "u": u, "z": z, "p": p, "rank_biserial": 2 * u / (first.size * second.size) - 1,
         "method": METHOD + (", continuity correction" if continuity else ", no continuity correction"),
+        "note": "all values are equal: no test" if np.isnan(p) else "",
     }])
 
 
@@ -60,32 +72,43 @@ def hodges_lehmann(table, *, value="t2_ms", group="group", level=0.95) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        One row: group_1, group_2 (in sorted order), n_1, n_2, n_missing, shift (group 1 minus group 2), shift_low,
-        shift_high, method. Of fewer than fifty in each group without ties the interval is exact; otherwise it holds the
-        shifts that `mann_whitney` would not tell from none (Hollander, Wolfe and Chicken, Nonparametric Statistical
-        Methods, 4.2–4.3).
+        One row: group_1, group_2 (in the order of `mann_whitney`), n_1, n_2, n_missing, shift (group 1 minus group 2),
+        shift_low, shift_high, method, note. Of fewer than fifty in each group without ties the interval is exact;
+        otherwise it holds the shifts that `mann_whitney` would not tell from none (Hollander, Wolfe and Chicken,
+        Nonparametric Statistical Methods, 4.2–4.3). Where groups are so small, or so tied, that no shift could be told
+        from none, the interval has no ends: they are NaN, with a note.
 
     Raises
     ------
     StatsError
-        As `mann_whitney`.
+        As `mann_whitney`, and when the level is not above 0 and below 1.
     """
+    require_share("level", level)
     names, (first, second), n_missing = _two_groups(table, value, group)
     differences = np.sort(np.subtract.outer(first, second).ravel())
     n_1, n_2 = first.size, second.size
     tied = np.unique(np.concatenate([first, second])).size < n_1 + n_2
-    exact = not tied and max(n_1, n_2) < 50
+    exact, low, high, note = not tied and max(n_1, n_2) < 50, np.nan, np.nan, ""
     if exact:
         at_most = np.cumsum(_u_counts(n_1, n_2))
-        k = max(int(np.searchsorted(at_most / at_most[-1], (1 - level) / 2, side="left")), 1)
-        low, high = differences[k - 1], differences[-k]
+        at_most = at_most / at_most[-1]
+        k = max(int(np.searchsorted(at_most, (1 - level) / 2, side="left")), 1)
+        most = 1 - 2 * at_most[0]  # by the range of all differences
+        if most < level - 1e-12:
+            note = f"too few for a {level:.0%} interval: the range of all differences is one of {most:.1%}"
+        else:
+            low, high = differences[k - 1], differences[-k]
     else:
-        low, high = (_crossing(first, second, np.unique(differences), limit)
-                     for limit in stats.norm.ppf([0.5 + level / 2, 0.5 - level / 2]))
+        limits = stats.norm.ppf([0.5 + level / 2, 0.5 - level / 2])
+        _, apart, _ = rank_sum_test(first - first.min() + 1, second - second.max())  # every value above every other
+        if apart < limits[0]:
+            note = f"too few or too many ties for a {level:.0%} interval: no shift can be told from none"
+        else:
+            low, high = (_crossing(first, second, np.unique(differences), limit) for limit in limits)
     return pd.DataFrame([{
         "group_1": names[0], "group_2": names[1], "n_1": n_1, "n_2": n_2, "n_missing": n_missing,
         "shift": float(np.median(differences)), "shift_low": low, "shift_high": high,
-        "method": f"Hodges–Lehmann, {'exact' if exact else 'normal approximation'}, {level:.0%}",
+        "method": f"Hodges–Lehmann, {'exact' if exact else 'normal approximation'}, {level:.0%}", "note": note,
     }])
 
 
@@ -102,20 +125,24 @@ def equivalence(table, *, margin, value="t2_ms", group="group", alpha=0.05) -> p
         The difference of means that would matter, in the unit of the value.
     value, group : str
     alpha : float
-        Of each of the two tests; the interval is the one of 1 − 2 alpha that belongs to them.
+        Of each of the two tests, below 0.5; the interval is the one of 1 − 2 alpha that belongs to them.
 
     Returns
     -------
     pandas.DataFrame
-        One row: group_1, group_2, n_1, n_2, n_missing, difference (of means, group 1 minus group 2), low, high, margin,
-        p (the larger of the two), equivalent, method.
+        One row: group_1, group_2 (in the order of `mann_whitney`), n_1, n_2, n_missing, difference (of means, group 1
+        minus group 2), low, high, margin, p (the larger of the two), equivalent, method.
 
     Raises
     ------
     StatsError
-        As `mann_whitney`, and when the margin is not above 0 or a group has fewer than two values.
+        As `mann_whitney`, and when the margin is not above 0, alpha is out of range or a group has fewer than two
+        values.
     """
-    if not margin > 0:
+    require_share("alpha", alpha)
+    if alpha >= 0.5:
+        raise StatsError(f"Found alpha={alpha!r}; expected below 0.5, such as 0.05.")
+    if not (is_number(margin) and margin > 0):
         raise StatsError(f"Found margin={margin!r}; expected the difference that would matter, above 0.")
     names, (first, second), n_missing = _two_groups(table, value, group)
     if min(first.size, second.size) < 2:
@@ -184,10 +211,10 @@ def _two_groups(table, value, group):
     require_one_row_per_subject(table)
     values = numbers(table, value)
     kept = ~np.isnan(values) & table[group].notna().to_numpy()
-    names = sorted(table[group][kept].unique().tolist(), key=str)
+    names = in_order(table[group][kept])
     if len(names) != 2:
-        raise StatsError(f"Column {group!r} holds the groups {names[:10]} with a value; expected exactly two"
-                         f"{rare_groups(table[group])}.")
+        raise StatsError(f"Column {group!r} holds {values_in_words(table[group], names)} in rows with a value; "
+                         f"expected exactly two groups{rare_groups(table[group])}.")
     return names, [values[kept & table[group].isin([name]).to_numpy()] for name in names], int((~kept).sum())
 
 

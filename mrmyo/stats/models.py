@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import (
+    StatsError,
+    categories_or_numbers,
+    in_order,
+    may_be_told,
+    numbers,
+    require_columns,
+    require_independent,
+    require_one_row_per_subject,
+    require_share,
+    values_in_words,
+)
 
 __all__ = ["ancova", "mixed_model"]
 
@@ -23,7 +34,8 @@ def ancova(table, *, value="t2_ms", group="group", reference=None, covariates=()
         One row per subject; rows that lack the value, the group or a covariate are left out and counted.
     value, group : str
     reference : optional
-        The group that the others, one or more, are compared with; the first in sorted order when None.
+        The group that the others, one or more, are compared with; the first when None: numbers come by size, categories
+        in the order that the column has them, all else by text.
     covariates : str or list of str
         Columns of numbers, or of text, which are taken as categories.
     log : bool
@@ -48,6 +60,7 @@ def ancova(table, *, value="t2_ms", group="group", reference=None, covariates=()
         When a column is missing or not numeric, subjects repeat, there is one group, the reference is unknown, a
         covariate is constant or fixed by the group and the others, there are too few rows, or a value has no logarithm.
     """
+    require_share("level", level)
     if errors not in ("HC3", "ordinary"):
         raise StatsError(f"Found errors={errors!r}; expected 'HC3' or 'ordinary'.")
     values, labels, names, parts, _ = _complete(table, value, group, reference, covariates, log)
@@ -118,6 +131,7 @@ def mixed_model(table, *, value="t2_ms", group="group", subject="subject", withi
         As `ancova`, and when rows repeat, a subject is in two groups, a group has fewer than two subjects, or each
         subject (or side) has one row, so that its variance cannot be told from the residual's.
     """
+    require_share("level", level)
     within = (within,) if isinstance(within, str) else tuple(within)
     values, labels, names, parts, kept = _complete(table, value, group, reference, covariates, log, (subject, *within))
     frame = table.loc[kept, [group, subject, *within]].astype(object).reset_index(drop=True)
@@ -128,7 +142,8 @@ def mixed_model(table, *, value="t2_ms", group="group", subject="subject", withi
     nested = [frame.groupby(levels[:depth + 1], sort=False).ngroup().to_numpy() for depth in range(len(levels))]
     counts = _one_each(frame, nested[0], group).value_counts().to_dict()
     if min(counts.values()) < 2:
-        raise StatsError(f"Found the numbers of subjects {counts}; expected two of each group at least.")
+        told = counts if may_be_told(table[group]) else sorted(counts.values())[:10]
+        raise StatsError(f"Found the numbers of subjects {told}; expected two of each group at least.")
     sizes = [int(codes.max()) + 1 for codes in nested] + [len(frame)]
     if len(set(sizes)) < len(sizes):
         raise StatsError(f"Found {dict(zip([*levels, 'row'], sizes, strict=True))}; variances of as many parts as "
@@ -165,23 +180,17 @@ def _complete(table, value, group, reference, covariates, log, others=()):
     if log and (values <= 0).any():
         raise StatsError(f"Column {value!r} holds {int((values <= 0).sum())} values not above 0, which have no "
                          "logarithm. Look at them, or set log=False.")
-    names = sorted(pd.unique(labels).tolist(), key=str)
+    names = in_order(table[group][kept])
     if len(names) < 2:
-        raise StatsError(f"Column {group!r} holds the groups {names} in complete rows; expected two at least.")
+        raise StatsError(f"Column {group!r} holds the groups {values_in_words(table[group], names)} in complete rows; "
+                         "expected two at least.")
     reference = names[0] if reference is None else reference
     if reference not in names:
-        raise StatsError(f"Found no {reference!r} in column {group!r}; it holds {names[:10]}. Set reference= to one.")
+        raise StatsError(f"Found no {reference!r} in column {group!r}; it holds {values_in_words(table[group], names)}."
+                         " Set reference= to one.")
     muscle = {name: table[name].to_numpy(object)[kept] for name in others[1:][-1:] if table[name][kept].nunique() > 1}
     return (np.log(values) if log else values, labels, [reference, *(name for name in names if name != reference)],
-            muscle | {name: _covariate(table, name)[kept] for name in covariates}, kept)
-
-
-def _covariate(table, name):
-    """A covariate as floats, or as objects where it holds categories."""
-    column, types = table[name], pd.api.types
-    words = isinstance(column.dtype, pd.CategoricalDtype) or types.is_bool_dtype(column) or (
-        not types.is_numeric_dtype(column) and pd.to_numeric(column.astype(object), errors="coerce").isna().all())
-    return column.to_numpy(object) if words else numbers(table, name)
+            muscle | {name: categories_or_numbers(table, name)[kept] for name in covariates}, kept)
 
 
 def _design(labels, names, parts):
@@ -198,16 +207,12 @@ def _design(labels, names, parts):
     n, k = design.shape
     if n <= k:
         raise StatsError(f"Found {n} complete rows for {k} coefficients; expected {k + 1} at least; leave some out.")
-    for j in range(len(names), k):
-        if np.linalg.matrix_rank(design[:, :j + 1], tol=1e-7 * np.sqrt(n)) <= j:
-            raise StatsError(f"Covariate {terms[j]!r} is constant or fixed by group and covariates; leave it out.")
+    require_independent(design, terms, len(names), "group and covariates")
     return design
 
 
 def _effect(difference, se, df, level, log):
     """A difference with Student's interval and p, and as a ratio."""
-    if not 0 < level < 1:
-        raise StatsError(f"Found level={level!r}; expected a share between 0 and 1, such as 0.95.")
     half = stats.t.ppf(0.5 + level / 2, df) * se
     three = np.array([difference, difference - half, difference + half])
     with np.errstate(over="ignore"):  # the limit of one degree of freedom may lie beyond all numbers

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns
+from mrmyo.stats.columns import StatsError, is_number, numbers, require_columns, require_share, values_in_words
 
 __all__ = ["icc", "repeatability", "weighted_kappa"]
 
@@ -25,7 +25,8 @@ def icc(table, *, subject="subject", rater="rater", score="score", level=0.95) -
     table : pandas.DataFrame
         One row per subject and rater.
     subject, rater, score : str
-        The columns. Subjects that lack a rating by any rater are left out and counted.
+        The columns. Subjects that lack a rating by any rater are left out and counted, and so are rows without a
+        subject or a rater.
     level : float
 
     Returns
@@ -33,14 +34,16 @@ def icc(table, *, subject="subject", rater="rater", score="score", level=0.95) -
     pandas.DataFrame
         One row for each of ICC1, ICC2, ICC3 (Shrout and Fleiss, Psychol Bull 1979; 86:420) and their likes for mean
         ratings: type, icc, icc_low, icc_high (McGraw and Wong, Psychol Methods 1996; 1:30), f, df1, df2, p (of no
-        correlation), n_subjects, n_raters, n_missing, method, note.
+        correlation), n_subjects, n_raters, n_missing, method, note: why something is NaN. Without differences between
+        subjects, or without error, some correlations and all such intervals are not defined.
 
     Raises
     ------
     StatsError
-        When a column is missing or not numeric, somebody rated a subject twice, or fewer than two subjects or raters
-        are left.
+        When a column is missing or not numeric, somebody rated a subject twice, fewer than two subjects or raters
+        are left, or the level is out of range.
     """
+    require_share("level", level)
     ratings, n_missing = _matrix(table, subject, rater, score)
     n, k = ratings.shape
     rows, columns = ratings.mean(axis=1, keepdims=True), ratings.mean(axis=0, keepdims=True)
@@ -49,13 +52,16 @@ def icc(table, *, subject="subject", rater="rater", score="score", level=0.95) -
     within = ((ratings - rows) ** 2).sum() / (n * (k - 1))
     raters = n * ((columns - grand) ** 2).sum() / (k - 1)
     error = ((ratings - rows - columns + grand) ** 2).sum() / ((n - 1) * (k - 1))
+    floor = (1e-12 * np.abs(ratings).max()) ** 2  # below it the arithmetic left something of nothing
+    between, within, raters, error = (0.0 if square <= floor else square for square in (between, within, raters, error))
     told = {"n_subjects": n, "n_raters": k, "n_missing": n_missing}
     if between + within == 0:
         none = dict.fromkeys(("icc", "icc_low", "icc_high", "f", "df1", "df2", "p"), np.nan)
         note = "all ratings are the same: no correlation is defined"
         return pd.DataFrame([{"type": kind, **none, **told, "method": meaning, "note": note}
                              for kind, meaning in ICC_KINDS.items()])
-    with np.errstate(divide="ignore", invalid="ignore"):
+    between, within, raters, error = map(np.float64, (between, within, raters, error))  # 0 divides
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         f_one, f_two = between / within, between / error
         single = {"ICC1": (between - within) / (between + (k - 1) * within),
                   "ICC2": (between - error) / (between + (k - 1) * error + k * (raters - error) / n),
@@ -72,10 +78,9 @@ def icc(table, *, subject="subject", rater="rater", score="score", level=0.95) -
     found = []
     for kind, meaning in ICC_KINDS.items():
         f, df2 = (f_one, n * (k - 1)) if kind.startswith("ICC1") else (f_two, (n - 1) * (k - 1))
-        low, high = limits[kind]
-        found.append({"type": kind, "icc": {**single, **mean}[kind], "icc_low": low, "icc_high": high, "f": f,
-                      "df1": n - 1, "df2": df2, "p": float(stats.f.sf(f, n - 1, df2)), **told, "method": meaning,
-                      "note": ""})
+        value, low, high, note = _told({**single, **mean}[kind], *limits[kind], f, kind.endswith("k"))
+        found.append({"type": kind, "icc": value, "icc_low": low, "icc_high": high, "f": f, "df1": n - 1, "df2": df2,
+                      "p": float(stats.f.sf(f, n - 1, df2)), **told, "method": meaning, "note": note})
     return pd.DataFrame(found)
 
 
@@ -90,7 +95,8 @@ def weighted_kappa(table, *, first, second, weights="quadratic", categories=None
         The columns of both readers.
     weights : {"quadratic", "linear", "none"}
     categories : list, optional
-        The scale in its order; what occurs, sorted, when None.
+        The scale in its order. When None, that of pandas categories, which both columns then share; else what occurs,
+        sorted.
     level : float
 
     Returns
@@ -102,19 +108,25 @@ def weighted_kappa(table, *, first, second, weights="quadratic", categories=None
     Raises
     ------
     StatsError
-        When a column is missing, the weights are unknown, a rating is not on the scale, or no pair is left.
+        When a column is missing or the same, an option is unknown or out of range, the scale has no order or a rating
+        is not on it, or no pair is left.
     """
+    require_share("level", level)
     require_columns(table, first, second)
+    if first == second:
+        raise StatsError(f"Found first and second both {first!r}; expected the columns of two readers.")
     if weights not in ("quadratic", "linear", "none"):
         raise StatsError(f"Found weights={weights!r}; expected 'quadratic', 'linear' or 'none'.")
     kept = table[first].notna() & table[second].notna()
-    pairs = table.loc[kept, [first, second]]
+    pairs = table.loc[kept, [first, second]].astype(object)
     if pairs.empty:
         raise StatsError(f"Found no row with both {first!r} and {second!r}; expected one at least.")
-    scale = sorted(set(pairs[first]) | set(pairs[second])) if categories is None else list(categories)
-    off = sorted(map(str, (set(pairs[first]) | set(pairs[second])) - set(scale)))
-    if off:
-        raise StatsError(f"Found the ratings {off[:8]}, which are not on the scale {scale}.")
+    scale = _scale(table, pairs) if categories is None else list(categories)
+    for name in (first, second):
+        off = sorted(map(str, set(pairs[name]) - set(scale)))
+        if off:
+            raise StatsError(f"Column {name!r} holds {values_in_words(table[name], off)}, not on the scale "
+                             f"{scale[:20]}.")
     place = {value: position for position, value in enumerate(scale)}
     n, m = len(pairs), len(scale)
     shares = np.zeros((m, m))
@@ -123,17 +135,17 @@ def weighted_kappa(table, *, first, second, weights="quadratic", categories=None
            "kappa_low": np.nan, "kappa_high": np.nan, "se": np.nan, "note": "",
            "method": f"Cohen's kappa, weights: {weights}"}
     away = np.abs(np.subtract.outer(np.arange(m), np.arange(m))) / max(m - 1, 1)
-    weight = {"quadratic": 1 - away**2, "linear": 1 - away, "none": (away == 0).astype(float)}[weights]
+    loss = {"quadratic": away**2, "linear": away, "none": (away > 0).astype(float)}[weights]  # 1 less the weight
     by_first, by_second = shares.sum(axis=1), shares.sum(axis=0)
     chance = np.outer(by_first, by_second)
-    seen, expected = (weight * shares).sum(), (weight * chance).sum()
-    if np.isclose(expected, 1):
+    seen, expected = (loss * shares).sum(), (loss * chance).sum()
+    if expected == 0:
         return pd.DataFrame([{**row, "note": "both readers gave one and the same rating: no kappa is defined"}])
-    kappa = (seen - expected) / (1 - expected)
-    mean_weight = (weight @ by_second)[:, None] + (by_first @ weight)[None, :]
-    spread = (shares * (weight * (1 - expected) - mean_weight * (1 - seen)) ** 2).sum() \
-        - (seen * expected - 2 * expected + seen) ** 2
-    se = float(np.sqrt(max(spread, 0) / n) / (1 - expected) ** 2)
+    kappa = 1 - seen / expected
+    mean_loss = (loss @ by_second)[:, None] + (by_first @ loss)[None, :]
+    parts = loss - mean_loss * seen / expected  # in losses, which a long scale makes small, not in weights, near 1
+    spread = (shares * (parts + seen) ** 2).sum()  # the mean of the parts is less what was seen
+    se = float(np.sqrt(spread / n) / expected)
     half = stats.norm.ppf(0.5 + level / 2) * se
     low, high = kappa - half, min(kappa + half, 1.0)
     return pd.DataFrame([{**row, "kappa": kappa, "kappa_low": low, "kappa_high": high, "se": se}])
@@ -160,8 +172,9 @@ def repeatability(table, *, subject="subject", score="t2_ms", level=0.95) -> pd.
     Raises
     ------
     StatsError
-        When a column is missing or not numeric, or no subject was measured twice.
+        When a column is missing or not numeric, no subject was measured twice, or the level is out of range.
     """
+    require_share("level", level)
     require_columns(table, subject, score)
     if "muscle" in table.columns and table["muscle"].nunique() > 1:
         raise StatsError(f"Found {table['muscle'].nunique()} muscles; repeats are of one. Choose a muscle first.")
@@ -186,20 +199,48 @@ def repeatability(table, *, subject="subject", score="t2_ms", level=0.95) -> pd.
 
 
 def _matrix(table, subject, rater, score):
-    """Ratings of complete subjects, (n_subjects, n_raters), and how many subjects were left out."""
+    """Ratings of complete subjects, (n_subjects, n_raters), and how many subjects and nameless rows were left out."""
     require_columns(table, subject, rater, score)
     values = numbers(table, score)
-    frame = pd.DataFrame({"s": table[subject].to_numpy(), "r": table[rater].to_numpy(), "v": values})
-    twice = int(frame.dropna(subset=["s", "r"]).duplicated(["s", "r"]).sum())
+    frame = pd.DataFrame({"s": table[subject].to_numpy(object), "r": table[rater].to_numpy(object), "v": values})
+    named = frame.dropna(subset=["s", "r"])
+    twice = int(named.duplicated(["s", "r"]).sum())
     if twice:
         raise StatsError(f"Found {twice} second ratings of a subject by one rater; expected one row per subject and "
                          "rater.")
-    wide = frame.pivot(index="s", columns="r", values="v")
+    wide = named.pivot(index="s", columns="r", values="v")
     complete = wide.dropna()
     if complete.shape[0] < 2 or complete.shape[1] < 2:
         raise StatsError(f"Found {complete.shape[0]} subjects rated by all of {complete.shape[1]} raters; expected two "
                          "of each at least.")
-    return complete.to_numpy(float), len(wide) - len(complete)
+    return complete.to_numpy(float), len(wide) - len(complete) + len(frame) - len(named)
+
+
+def _told(value, low, high, f, of_means):
+    """An intraclass correlation and its limits, NaN where there is none, and why."""
+    if not np.isfinite(value) or value > 1 or (value < -1 and not of_means):
+        return np.nan, np.nan, np.nan, "the means of the subjects do not differ enough: no such correlation is defined"
+    if f == 0 or np.isnan(f):
+        return value, np.nan, np.nan, "the means of the subjects do not differ: no interval is defined"
+    if value == 1 or not np.isfinite([low, high]).all():
+        return value, np.nan, np.nan, "no error is left: no interval is defined"
+    return value, low, high, ""
+
+
+def _scale(table, pairs):
+    """The ratings of two columns in the order of their categories, or sorted."""
+    orders = [table[name].cat for name in pairs if isinstance(table[name].dtype, pd.CategoricalDtype)]
+    scales = [order.categories.tolist() for order in orders]
+    seen = set(pairs.to_numpy().ravel())
+    if scales and all(scale == scales[0] for scale in scales) and seen <= set(scales[0]):
+        return scales[0]
+    if any(order.ordered for order in orders):
+        raise StatsError(f"The columns {list(pairs)} do not share one ordered scale; give it in categories=.")
+    if not (all(isinstance(value, str) for value in seen)
+            or all(is_number(value) or isinstance(value, (bool, np.bool_)) for value in seen)):
+        raise StatsError(f"The columns {list(pairs)} hold ratings of several kinds, such as numbers and texts; make "
+                         "them alike, or give the scale in categories=.")
+    return sorted(seen)
 
 
 def _f_limits(f, df1, df2, level):

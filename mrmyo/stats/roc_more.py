@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
+from mrmyo.stats.columns import (
+    StatsError,
+    in_order,
+    is_number,
+    numbers,
+    require_columns,
+    require_count,
+    require_share,
+    values_in_words,
+)
 from mrmyo.stats.diagnostic import _candidates, _rates, _samples
 
 __all__ = ["compare_roc", "partial_auc", "predictive_values", "roc_stability"]
@@ -22,7 +31,8 @@ def compare_roc(table, *, scores=None, by=None, score="t2_ms", group="group", po
     scores : (str, str), optional
         Two columns of the same subjects: the areas are compared as pairs, over subjects that have both.
     by : str, optional
-        In their place a column that parts the subjects in two: the areas of `score` in both parts, unpaired.
+        In their place a column that parts the subjects in two: the areas of `score` in both parts, unpaired; numbers
+        come by size, categories in the order that the column has them, all else by text.
     score, group : str
     positive
         As for `mrmyo.stats.roc`.
@@ -46,22 +56,24 @@ def compare_roc(table, *, scores=None, by=None, score="t2_ms", group="group", po
         raise StatsError("Give either scores=(first, second), of the same subjects, or by=, a column that parts them "
                          "in two.")
     if scores is not None:
-        first, second = scores
+        if isinstance(scores, str) or len(scores) != 2 or scores[0] == scores[1]:
+            raise StatsError(f"Found scores={scores!r}; expected two different columns: scores=(first, second).")
+        names = first, second = tuple(scores)
         require_columns(table, first, second, group)
+        for name in names:  # the whole table, so that a message names the table's rows
+            _samples(table, name, group, positive)
         kept = ~(np.isnan(numbers(table, first)) | np.isnan(numbers(table, second))) & table[group].notna().to_numpy()
-        parts = [_samples(table[kept], name, group, positive)[:2] for name in (first, second)]
-        names, n_missing = (first, second), int((~kept).sum())
+        parts = _parts(table, [(name, kept) for name in names], group, positive)
+        n_missing = int((~kept).sum())
     else:
         require_columns(table, by, score, group)
-        require_one_row_per_subject(table)
-        values = sorted(table[by].dropna().unique().tolist(), key=str)
+        _samples(table, score, group, positive)
+        values = in_order(table[by])
         if len(values) != 2:
-            raise StatsError(f"Column {by!r} holds {values[:10]}; expected exactly two values.")
-        parts = [_samples(table[table[by] == value], score, group, positive)[:2] for value in values]
+            raise StatsError(f"Column {by!r} holds {values_in_words(table[by])}; expected exactly two values.")
+        parts = _parts(table, [(score, table[by].isin([value]).to_numpy()) for value in values], group, positive)
         names = tuple(f"{by} {value}" for value in values)
         n_missing = len(table) - sum(pos.size + neg.size for pos, neg in parts)
-    if min(size for pos, neg in parts for size in (pos.size, neg.size)) < 2:
-        raise StatsError("Found fewer than two subjects of a group; DeLong's test needs two of each.")
     placed = [_placements(pos, neg) for pos, neg in parts]
     aucs = [float(v10.mean()) for v10, _ in placed]
     difference = aucs[0] - aucs[1]
@@ -103,14 +115,15 @@ def partial_auc(table, *, min_specificity=0.9, score="t2_ms", group="group", pos
     -------
     pandas.DataFrame
         One row: n_positive, n_negative, n_missing, min_specificity, partial_auc (the area itself, at most 1 −
-        min_specificity), standardised (0.5 for chance, 1 at best; McClish, Med Decis Making 1989; 9:190), method.
+        min_specificity), standardised (0.5 for chance, 1 at best; McClish, Med Decis Making 1989; 9:190), method. Below
+        chance the standardised area is no share: it may fall beneath 0 and is only good to tell that it is below 0.5.
 
     Raises
     ------
     StatsError
         As `mrmyo.stats.roc`, and for a specificity outside 0 to 1.
     """
-    if not 0 <= min_specificity < 1:
+    if not (is_number(min_specificity) and 0 <= min_specificity < 1):
         raise StatsError(f"Found min_specificity={min_specificity!r}; expected 0 to below 1.")
     pos, neg, _, n_missing = _samples(table, score, group, positive)
     cuts = np.concatenate([[np.inf], np.unique(np.concatenate([pos, neg]))[::-1], [-np.inf]])
@@ -149,7 +162,8 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
     pandas.DataFrame
         One row: cutoff, prevalence, sensitivity, specificity, lr_positive, lr_negative, ppv, npv, each of the last four
         with ``_low`` and ``_high`` (95 %), n_missing, method, note. Where a cell is empty half a subject is added to
-        each cell for the intervals, and the note says so.
+        each cell for the intervals, and the note says so; where nobody is positive, or nobody negative, what such a
+        result would say is NaN, with a note.
 
     Raises
     ------
@@ -161,9 +175,9 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
     Likelihood ratios by logarithms (Simel et al., J Clin Epidemiol 1991; 44:763), predictive values by logits at a
     known prevalence (Mercaldo et al., Stat Med 2007; 26:2170).
     """
-    if not np.isfinite(cutoff) or not 0 < prevalence < 1:
-        raise StatsError(f"Found cutoff={cutoff!r}, prevalence={prevalence!r}; expected a number in the unit of the "
-                         "score, and a prevalence above 0 and below 1.")
+    if not (is_number(cutoff) and np.isfinite(cutoff)):
+        raise StatsError(f"Found cutoff={cutoff!r}; expected a number in the unit of the score.")
+    require_share("prevalence", prevalence)
     pos, neg, _, n_missing = _samples(table, score, group, positive)
     hits, rejections = int((pos >= cutoff).sum()), int((neg < cutoff).sum())
     sensitivity, specificity = hits / pos.size, rejections / neg.size
@@ -173,14 +187,14 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
     se, sp = a / n_1, d / n_0
     z = stats.norm.ppf(0.975)
     row = {"cutoff": float(cutoff), "prevalence": prevalence, "sensitivity": sensitivity, "specificity": specificity}
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         raw = {"lr_positive": np.divide(sensitivity, 1 - specificity),
                "lr_negative": np.divide(1 - sensitivity, specificity)}
     for name, ratio, parts in (("lr_positive", se / (1 - sp), (1 / a - 1 / n_1, 1 / (n_0 - d) - 1 / n_0)),
                                ("lr_negative", (1 - se) / sp, (1 / (n_1 - a) - 1 / n_1, 1 / d - 1 / n_0))):
         half = z * np.sqrt(sum(parts))
         low, high, value = ratio * np.exp(-half), ratio * np.exp(half), float(raw[name])
-        row |= {name: value, f"{name}_low": min(low, value), f"{name}_high": max(high, value)}  # to 0 or without end
+        row |= _with_limits(name, value, low, high)  # to 0 or without end
     odds = prevalence / (1 - prevalence)
     ppv = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     npv = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
@@ -190,9 +204,13 @@ def predictive_values(table, *, cutoff, prevalence, score="t2_ms", group="group"
                                                ("npv", npv, np.log(sp / (1 - se) / odds), spread_n)):
         value = true / (true + false) if true + false > 0 else np.nan
         low, high = (float(1 / (1 + np.exp(-(logit + way * z * spread)))) for way in (-1, 1))
-        row |= {name: value, f"{name}_low": min(low, value), f"{name}_high": max(high, value)}
+        row |= _with_limits(name, value, low, high)
+    called = hits + neg.size - rejections
+    notes = ["half a subject added to every cell for the intervals"] * empty
+    notes += ["nobody is at or above the cutoff: no lr_positive and no ppv"] * (called == 0)
+    notes += ["everybody is at or above the cutoff: no lr_negative and no npv"] * (called == pos.size + neg.size)
     return pd.DataFrame([{**row, "n_missing": n_missing, "method": "log and logit intervals, 95 %",
-                          "note": "half a subject added to every cell for the intervals" if empty else ""}])
+                          "note": "; ".join(notes)}])
 
 
 def roc_stability(table, *, n_resamples=2000, seed=0, score="t2_ms", group="group", positive="IIM",
@@ -222,9 +240,13 @@ def roc_stability(table, *, n_resamples=2000, seed=0, score="t2_ms", group="grou
     Raises
     ------
     StatsError
-        As `mrmyo.stats.roc`, and when a group has fewer than three subjects or no cutoff does better than chance.
+        As `mrmyo.stats.roc`, and when a group has fewer than three subjects, no cutoff does better than chance, or an
+        option is out of range.
     """
+    require_count("n_resamples", n_resamples)
+    require_share("level", level)
     pos, neg, _, n_missing = _samples(table, score, group, positive)
+    pos, neg = np.sort(pos), np.sort(neg)  # a seed gives the same numbers whatever the order of rows
     if min(pos.size, neg.size) < 3:
         raise StatsError(f"Found {pos.size} and {neg.size} subjects; expected three of each at least to resample.")
     cut, apparent = _best(pos, neg)
@@ -239,7 +261,8 @@ def roc_stability(table, *, n_resamples=2000, seed=0, score="t2_ms", group="grou
         excess[k] = own - (sum(_rates(pos, neg, np.array([cuts[k]])))[0] - 1 if np.isfinite(cuts[k]) else 0)
     tails = [50 * (1 - level), 50 * (1 + level)]
     auc_low, auc_high = np.percentile(aucs, tails)
-    cutoff_low, cutoff_high = np.percentile(cuts[np.isfinite(cuts)], tails)
+    known = cuts[np.isfinite(cuts)]
+    cutoff_low, cutoff_high = np.percentile(known, tails) if known.size else (np.nan, np.nan)
     sensitivity, specificity = (float(rate[0]) for rate in _rates(pos, neg, np.array([cut])))
     called = [np.mean([value >= _best(np.delete(pos, i), neg)[0] for i, value in enumerate(pos)]),
               np.mean([value < _best(pos, np.delete(neg, i))[0] for i, value in enumerate(neg)])]
@@ -250,6 +273,21 @@ def roc_stability(table, *, n_resamples=2000, seed=0, score="t2_ms", group="grou
         "loo_sensitivity": float(called[0]), "loo_specificity": float(called[1]), "n_resamples": n_resamples,
         "n_missing": n_missing, "method": f"bootstrap by group, percentiles, {level:.0%}; leave one out",
     }])
+
+
+def _parts(table, chosen, group, positive):
+    """Scores of positives and negatives for each column and mask of rows; the rest counts as missing."""
+    masked = [(name, table.assign(**{name: np.where(rows, numbers(table, name), np.nan)})) for name, rows in chosen]
+    if any((table[name].notna() & table[group].isin([value])).sum() < 2 for name, table in masked
+           for value in table[group].dropna().unique().tolist()):
+        raise StatsError("Found fewer than two subjects of a group; DeLong's test needs two of each.")
+    return [_samples(table, name, group, positive)[:2] for name, table in masked]
+
+
+def _with_limits(name, value, low, high):
+    none = np.isnan(value)
+    return {name: value, f"{name}_low": np.nan if none else min(low, value),
+            f"{name}_high": np.nan if none else max(high, value)}
 
 
 def _placements(pos, neg):

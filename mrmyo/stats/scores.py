@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns
+from mrmyo.stats.columns import StatsError, numbers, require_columns, values_in_words
 
 __all__ = ["bohan_peter", "eular_acr", "ild_score"]
 
@@ -182,9 +182,8 @@ def _findings(table, names):
         column = table[name]
         bad = [value for value in column.dropna().unique().tolist() if value not in (True, False)]
         if bad:
-            raise StatsError(f"Column {name!r} holds {[str(value) for value in bad][:5]}; expected True, False or "
-                             "nothing.")
-        columns.append(column)
-    known = np.array([column.notna().to_numpy() for column in columns]).T
+            raise StatsError(f"Column {name!r} holds {values_in_words(column, bad)}; expected True, False or nothing.")
+        columns.append(column.astype(object).where(column.notna(), None))  # no pd.NA, which is neither true nor false
+    known = np.array([column.notna().to_numpy(bool) for column in columns]).T
     found = np.array([column.eq(True).to_numpy(bool) for column in columns]).T
     return found, (~known).sum(axis=1)

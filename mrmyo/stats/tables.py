@@ -6,10 +6,16 @@ import re
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
-from mrmyo.stats.columns import StatsError, numbers, require_columns, require_one_row_per_subject
-from mrmyo.stats.groups import METHOD, rank_sum_test
+from mrmyo.stats.baseline import count_levels, p_of_groups
+from mrmyo.stats.columns import (
+    StatsError,
+    in_order,
+    numbers,
+    require_columns,
+    require_one_row_per_subject,
+    values_in_words,
+)
 
 __all__ = ["table_one", "table_one_values"]
 
@@ -17,7 +23,6 @@ MEAN, MEDIAN, COUNT = "mean ± SD (range)", "median (Q1–Q3)", "n (% of those w
 ALL = "All"
 DASH = "–"
 MOST_LEVELS = 20  # more are names or remarks, which belong in no table
-MOST_TABLES = 1_000_000  # gone through by Fisher's exact test
 NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?([eE][-+]?\d+)?\s*")
 SUMMARY = ("mean", "sd", "median", "q1", "q3", "min", "max", "count", "percent")
 
@@ -125,11 +130,11 @@ def table_one_values(table, *, by="group", columns=None, order=None, median=(), 
         parts = [values[member & kept] for member in members]
         shared, notes = {"smd": np.nan}, []
         if kept.any() and len(groups) == 2:
-            shared["smd"] = _smd_of_counts(_counts(parts, levels)) if levels else _smd_of_numbers(*parts)
+            shared["smd"] = _smd_of_counts(count_levels(parts, levels)) if levels else _smd_of_numbers(*parts)
             if np.isnan(shared["smd"]):
                 notes.append("too few values or too little spread for a standardised difference")
         if tests:
-            shared["p"], shared["test"], note = _test(parts, levels) if kept.any() else (np.nan, "", "")
+            shared["p"], shared["test"], note = p_of_groups(parts, levels) if kept.any() else (np.nan, "", "")
             notes += [note] if note else []
         cells = list(zip(map(str, groups), members, parts, strict=True))
         if overall:
@@ -169,12 +174,10 @@ def _asked(table, by, columns, order, overall):
     if order is not None:
         order = list(dict.fromkeys(order))
         if set(order) != set(found):
-            raise StatsError(f"Found the groups {found} and order={order}; expected the same groups in both. Leave out "
-                             "of order= what has no rows, and of the table what is not wanted.")
-    elif isinstance(table[by].dtype, pd.CategoricalDtype):
-        order = [name for name in table[by].cat.categories if name in found]
+            raise StatsError(f"Found the groups {values_in_words(table[by])} and order={order}; expected the same "
+                             "groups in both. Leave out of order= what has no rows, of the table what is not wanted.")
     else:
-        order = sorted(found, key=None if pd.api.types.is_numeric_dtype(table[by]) else str)
+        order = in_order(table[by])
     if overall and ALL in map(str, order):
         raise StatsError(f"A group is called {ALL!r}, as the column of all subjects is; set overall=False.")
     return columns, order, [table[by].isin([name]).to_numpy() for name in order]
@@ -202,9 +205,10 @@ def _read(table, name):
             return _levels(name, column, sorted(set(present.map(str))))
         if not good.all():
             bad = np.flatnonzero(column.notna())[~good.to_numpy()] + 1
-            texts = sorted(set(present[~good].map(str)))[:8]
-            raise StatsError(f"Column {name!r} holds numbers, but also the texts {texts} (rows {_some(bad)}); expected "
-                             "numbers. Turn each into a number or a missing value.")
+            texts = [text for text in sorted(set(present[~good].map(str))) if re.search(r"[\d<>]", text)][:8]
+            texts = f"the texts {texts}" if texts else "texts"  # one without digits may be a name
+            raise StatsError(f"Column {name!r} holds numbers, but also {texts} (rows {_some(bad)}); expected numbers. "
+                             "Turn each into a number or a missing value.")
         if present.map(lambda value: isinstance(value, str)).any():
             raise StatsError(f"Column {name!r} holds numbers written as text; expected numbers or categories. Turn "
                              "them into numbers (pandas.to_numeric), or codes into categories (astype('category')).")
@@ -242,11 +246,6 @@ def _summary(texts, level):
     return {"count": count, "percent": 100 * count / texts.size}, ""
 
 
-def _counts(parts, levels):
-    """How often each level occurs in each group, (n_levels, n_groups)."""
-    return np.array([[int((part == level).sum()) for part in parts] for level in levels])
-
-
 def _smd_of_numbers(first, second):
     if min(first.size, second.size) < 2:
         return np.nan
@@ -264,57 +263,6 @@ def _smd_of_counts(counts):
         return np.nan
     difference = shares[0] - shares[1]
     return float(np.sqrt(difference @ np.linalg.solve(covariance, difference)))
-
-
-def _test(parts, levels):
-    """p, the test's name and a note."""
-    parts = [part for part in parts if part.size]
-    if len(parts) < 2:
-        return np.nan, "", "fewer than two groups with a value: no test"
-    if levels:
-        return _test_of_counts(_counts(parts, levels))
-    if np.ptp(np.concatenate(parts)) == 0:
-        return np.nan, "", "all values are equal: no test"
-    if len(parts) == 2:
-        return rank_sum_test(*parts)[2], f"{METHOD}, no continuity correction", ""
-    return float(stats.kruskal(*parts).pvalue), f"Kruskal–Wallis, ties corrected, {len(parts) - 1} df", ""
-
-
-def _test_of_counts(counts):
-    if len(counts) < 2:
-        return np.nan, "", "one level only: no test"
-    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-    doubtful = (expected < 5).mean() > 0.2 or expected.min() < 1
-    if doubtful or counts.shape == (2, 2):
-        p = _fisher(counts)
-        if p is not None:
-            return p, "Fisher's exact test", ""
-    chi2 = ((counts - expected) ** 2 / expected).sum()
-    df = (counts.shape[0] - 1) * (counts.shape[1] - 1)
-    return (float(stats.chi2.sf(chi2, df)), f"Pearson's chi-squared, no continuity correction, {df} df",
-            "expected counts are small: p of chi-squared is approximate" if doubtful else "")
-
-
-def _fisher(counts):
-    """p of Fisher's test as Freeman and Halton (Biometrika 1951; 38:141) widened it; None where tables are too many."""
-    totals = np.sort(counts.sum(axis=1))
-    left, logs, k = counts.sum(axis=0)[None, :], np.zeros(1), counts.shape[1]
-    for total in totals[:-1]:  # the largest level takes what the others leave
-        if (int(total) + 1) ** (k - 1) > MOST_TABLES:
-            return None
-        most = np.indices([int(total) + 1] * (k - 1)).reshape(k - 1, -1).T
-        ways = np.column_stack([most, total - most.sum(axis=1)])
-        ways = ways[ways[:, -1] >= 0]
-        if len(left) * len(ways) > MOST_TABLES:
-            return None
-        rest = left[:, None, :] - ways[None, :, :]
-        possible = (rest >= 0).all(axis=2)
-        logs = (logs[:, None] - special.gammaln(ways + 1).sum(axis=1))[possible]
-        left = rest[possible]
-    logs = logs - special.gammaln(left + 1).sum(axis=1)
-    shares = np.exp(logs - logs.max())
-    rare = logs <= -special.gammaln(counts + 1).sum() + 1e-7  # ties with the observed table count, as in R
-    return float(min(shares[rare].sum() / shares.sum(), 1))
 
 
 def _decimals(part):
