@@ -1,13 +1,14 @@
 """How accurate and how fast the T2 fits are, beside the limit and beside other packages, in one run.
 
-    python benchmarks/t2.py [--voxels 20000] [--peers] [--only accuracy mismatch speed]
+    python benchmarks/t2.py [--voxels 20000] [--peers] [--only accuracy mismatch speed] [--torch]
 
 Accuracy: the signals are those of isochromats followed one by one (`t2_signals.py`), with Rician noise; 10 echoes at 10
 to 100 ms, T2 evenly between 25 and 90 ms. "limit" is the root mean square of the Cramér-Rao bound for Rician magnitudes
 over the same voxels, "of the limit" that over the root mean square error.
 Mismatch: without noise, what becomes of T2 where the fit assumes what is not so.
 Speed: voxels per second of CPU time (all threads together), and the share of the time that reading the signals from
-memory alone would take, measured in the same run.
+memory alone would take, measured in the same run; with --torch also what PyTorch fits in a second by the clock, with
+one thread on the CPU and, where there is one, on the GPU, the way of the signals there and back included.
 Peers: with --peers other packages fit the same signals, each in an environment of its own (`t2_peers.py`).
 """
 
@@ -164,7 +165,15 @@ def cpu_s(run):
     return best
 
 
-def speed(n):
+def torch_devices():
+    """Those on which PyTorch can fit here, the CPU with one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def speed(n, with_torch=False):
     rng = np.random.default_rng(2)
     small = max(n // 10, 100_000)
     t2, b1, fat = rng.uniform(25, 90, n), rng.uniform(0.7, 1.0, n), rng.uniform(0, 0.3, n)
@@ -178,7 +187,10 @@ def speed(n):
     limit = n / (reading / 2)  # a copy reads and writes
     rate = 2 * one.nbytes / reading / 1e9
     print(f"\nmemory: {rate:.1f} GB/s (copy, read and write), so {limit:.2g} voxels/s at most")
-    print("\n| fit | voxels | voxels per CPU-s | of the memory limit | voxels/s by the clock |\n|---|---|---|---|---|")
+    devices = torch_devices() if with_torch else []
+    heads = ["fit", "voxels", "voxels per CPU-s", "of the memory limit", "voxels/s by the clock"]
+    heads += [f"PyTorch, {device}, by the clock" for device in devices]
+    print(f"\n| {' | '.join(heads)} |\n|" + "---|" * len(heads))
     for name, signal, options in [
         ("mono", one, {}), ("mono, Rician (known noise)", one[:n // 5], {"sigma": S0 / 50}),
         ("epg, B1 free", waters, {"model": "epg"}),
@@ -189,8 +201,13 @@ def speed(n):
         fit_t2(signal[:2000], TIMES, **{k: v[:2000] if isinstance(v, np.ndarray) else v for k, v in options.items()})
         spent, clock = cpu_s(lambda signal=signal, options=options: fit_t2(signal, TIMES, **options))
         rate = len(signal) / spent
-        print(f"| {name} | {len(signal):.2g} | {rate:.2g} | {rate / limit:.3f} | {len(signal) / clock:.2g} |",
-              flush=True)
+        cells = [name, f"{len(signal):.2g}", f"{rate:.2g}", f"{rate / limit:.3f}", f"{len(signal) / clock:.2g}"]
+        for device in devices:
+            fit_t2(signal[:2000], TIMES, device=device,
+                   **{k: v[:2000] if isinstance(v, np.ndarray) else v for k, v in options.items()})
+            _, clock = cpu_s(lambda s=signal, o=options, d=device: fit_t2(s, TIMES, device=d, **o))
+            cells.append(f"{len(signal) / clock:.2g}")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main():
@@ -200,6 +217,7 @@ def main():
     parser.add_argument("--peers", action="store_true", help="install and run other packages (network)")
     parser.add_argument("--folder", type=Path, help="where the environments of the peers are kept")
     parser.add_argument("--only", nargs="*", default=["accuracy", "mismatch", "speed"])
+    parser.add_argument("--torch", action="store_true", help="measure the speed of fit_t2(device=...) too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -210,7 +228,7 @@ def main():
         if "mismatch" in options.only:
             mismatch()
         if "speed" in options.only:
-            speed(options.speed_voxels)
+            speed(options.speed_voxels, options.torch)
             if options.peers:
                 t2_peers.speed(folder)
 

@@ -28,6 +28,7 @@ __all__ = ["B1_RANGE", "EpgAssumptions", "calibrate_fat", "fat_bias", "fit_epg",
 T2_RANGE_MS = (10.0, 300.0)
 B1_RANGE = (0.45, 1.2)
 N_T2, N_B1 = 200, 61
+MIDDLE = N_B1 // 4  # the p that the quick fit begins from
 NARROW = 1e-4  # for derivatives by differences
 STARTS_MS, STARTS_B1 = (20.0, 30.0, 42.0, 60.0, 90.0, 150.0), (0.58, 0.72, 0.85, 0.97)
 WIDE_SD = 0.25  # with a slice profile B1 beyond the turning point of the signal is told only by what is plausible
@@ -131,7 +132,7 @@ def _inverses(water):
     return inverse.astype(np.float32), variance.astype(np.float32)
 
 
-def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0, assumptions=None):
+def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0, assumptions=None, device=None):
     """Fit voxels.
 
     Parameters
@@ -145,6 +146,8 @@ def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0,
     b1_sd : float
         How well it is known; 0 for exactly.
     assumptions : EpgAssumptions, optional
+    device : torch.device, optional
+        Where to fit with PyTorch; None for the compiled loops.
 
     Returns
     -------
@@ -155,13 +158,20 @@ def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0,
     step, skipped = _train_of(times)
     table = _table(step, len(times), skipped, assumptions)
     n = len(signal)
-    out, status = np.full((6, n), np.nan, np.float32), np.full(n, FITTED, dtype=np.uint8)
-    rest = np.arange(n)
-    if sigma is None and fat_fraction is None and b1 is None and table.hard:
-        rest = _fit_free(signal, table, out)
-    if rest.size:
-        options = (None if value is None else value[rest] for value in (sigma, fat_fraction, b1))
-        out[:, rest], status[rest] = _fit_rest(signal[rest], table, *options, b1_sd)
+    plain = sigma is None and fat_fraction is None and b1 is None and table.hard
+    if device is None:
+        out, status = np.full((6, n), np.nan, np.float32), np.full(n, FITTED, dtype=np.uint8)
+        rest = _fit_free(signal, table, out) if plain else np.arange(n)
+        if rest.size:
+            options = (None if value is None else value[rest] for value in (sigma, fat_fraction, b1))
+            out[:, rest], status[rest] = _fit_rest(signal[rest], table, *options, b1_sd)
+    else:
+        from mrmyo.t2_torch_epg import fit_epg_on
+
+        known = _prior(table, b1, b1_sd, n)
+        out, status = fit_epg_on(device, signal, table, *known, n_first=len(STARTS_MS), sigma=sigma,
+                                 fat_fraction=fat_fraction, centroids=_centroids(table) if plain else None,
+                                 middle=MIDDLE)
     out[5] = table.sd_to_b1(out[4], out[5])
     out[4] = table.to_b1(out[4])
     return dict(zip(("t2_ms", "s0", "t2_std_ms", "residual", "b1", "b1_std"), out, strict=True)) | {"status": status}
@@ -171,15 +181,18 @@ def _fit_free(signal, table, out):
     """Write what the fast loop is sure of; the indices of all other voxels."""
     from mrmyo.t2_epg_free import fit_free
 
-    middle = N_B1 // 4
-    waters = np.maximum(table.water[:, middle, 0], 0)
-    centroids = (waters @ np.arange(waters.shape[1], dtype=np.float32)) / waters.sum(axis=1)
     good = np.empty(len(signal), dtype=bool)
     fit_free(np.ascontiguousarray(signal, dtype=np.float32), table.water, table.inverse, table.variance, table.axes,
-             centroids, middle, out, good)
+             _centroids(table), MIDDLE, out, good)
     rest = np.flatnonzero(~good)
     out[:, rest] = np.nan
     return rest
+
+
+def _centroids(table):
+    """Where the middle of the decay lies, in echoes, at every u and the middle p."""
+    waters = np.maximum(table.water[:, MIDDLE, 0], 0)
+    return (waters @ np.arange(waters.shape[1], dtype=np.float32)) / waters.sum(axis=1)
 
 
 def _fit_rest(signal, table, sigma, fat_fraction, b1, b1_sd):

@@ -189,7 +189,9 @@ def refine_rician(signal, times, sigma, ratio, information, t2, s0, std, residua
                 mu, y = a * decay[e], signal[i, e] / noise
                 z = y * mu
                 at = z * r_scale
-                if at < r_last:
+                if at <= 0:  # a magnitude is never negative; filtered images hold some all the same
+                    share = 0.0
+                elif at < r_last:
                     k = int(at)
                     share = ratio[k, 1] + (at - k) * (ratio[k + 1, 1] - ratio[k, 1])
                 else:

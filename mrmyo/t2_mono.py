@@ -17,7 +17,7 @@ CHUNK = 1 << 13  # voxels fitted at a time: few enough to stay in the cache
 FEW = 4096  # below this, loading the compiled kernels takes longer than the fit
 
 
-def fit_mono(signal, times, sigma=None):
+def fit_mono(signal, times, sigma=None, device=None):
     """Fit voxels.
 
     Parameters
@@ -27,12 +27,18 @@ def fit_mono(signal, times, sigma=None):
         Echo times in ms, ascending.
     sigma : numpy.ndarray, (n,), optional
         SD of the noise; with it the likelihood of Rician magnitudes is maximised, from the least squares on.
+    device : torch.device, optional
+        Where to fit with PyTorch; None for the compiled loops.
 
     Returns
     -------
     dict of numpy.ndarray
         ``t2_ms``, ``s0``, ``t2_std_ms``, ``residual`` (float32, NaN where not fitted) and ``status`` (uint8).
     """
+    if device is not None:
+        from mrmyo.t2_torch import fit_mono_on
+
+        return fit_mono_on(device, signal, times, sigma)
     n, times = len(signal), np.array(times)
     maps = np.full((4, n), np.nan, dtype=np.float32)
     status = np.full(n, FITTED, dtype=np.uint8)

@@ -158,3 +158,16 @@ def test_first_echo_left_out():
     assert fit_t2(signal, TIMES).t2_ms.min() > 33
     with pytest.raises(SignalError, match="at least 3"):
         fit_t2(signal[:, :3], TIMES[:3], skip_first=True)
+
+
+@pytest.mark.parametrize("below", [-1.0, -40.0, -400.0, -1e5])
+def test_a_negative_echo_says_no_more_than_none(below):
+    """Filtered images hold some. The likelihood of a magnitude below 0 is that of no signal; nothing else is read."""
+    signal = decays(np.full(3, 40.0), 1000.0)
+    signal[1, 9], signal[2, 9] = below, 0.0
+    maps = fit_t2(signal, TIMES, sigma=20.0)
+    assert maps.t2_ms[0] == fit_t2(signal[:1], TIMES, sigma=20.0).t2_ms[0]
+    if np.isfinite(maps.t2_ms[1]):  # least squares, which it begins from, may find none where the echo is far below
+        assert maps.t2_ms[1] == pytest.approx(maps.t2_ms[2], rel=1e-4)
+    if below >= -40:
+        assert np.isfinite(maps.t2_ms[1])
