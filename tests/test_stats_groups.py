@@ -167,3 +167,38 @@ def test_options_out_of_range_are_refused():
     for options, words in (({"alpha": 5}, "alpha=5"), ({"alpha": 0.5}, "below 0.5"), ({"margin": "x"}, "margin='x'")):
         with pytest.raises(StatsError, match=words):
             equivalence(TABLE, **{"margin": 3, **options})
+
+
+def two(first, second):
+    return pd.DataFrame({"t2_ms": [*first, *second], "group": ["A"] * len(first) + ["B"] * len(second)})
+
+
+SLEEP = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0], [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+# mpg of cars with fewer than eight cylinders
+LIGHT_MANUAL = [21.0, 21.0, 22.8, 32.4, 30.4, 33.9, 27.3, 26.0, 30.4, 19.7, 21.4]
+LIGHT_AUTOMATIC = [21.4, 18.1, 24.4, 22.8, 19.2, 17.8, 21.5]
+
+
+@pytest.mark.parametrize(("first", "second", "p"), [
+    (*SLEEP, 0.0658165364048), (LIGHT_MANUAL, LIGHT_AUTOMATIC, 0.0526332327803),
+    ([1.1, 2.2, 3.3, 9.9], [0.5, 0.7, 1.9, 4.4, 5.5, 6.6, 7.7], 0.927272727273),
+], ids=["sleep", "mtcars", "untied"])
+def test_exact_p_by_all_orders_as_in_r(first, second, p):
+    """R 4.2.2: all of combn(N, n), |S - E(S)| at least as large (sleep and mtcars, with ties); wilcox.test, exact."""
+    row = mann_whitney(two(first, second), exact=True).iloc[0]
+    assert row.p == pytest.approx(p, rel=1e-9) and row.method == "Mann–Whitney, exact"
+    assert row.z == mann_whitney(two(first, second)).z.item()
+
+
+def test_exact_p_of_many_and_of_the_fewest():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0, 1, 60), rng.normal(0.4, 1, 45)
+    known = stats.mannwhitneyu(a, b, method="exact").pvalue
+    assert mann_whitney(two(a, b), exact=True).p.item() == pytest.approx(known, rel=1e-9)
+    assert mann_whitney(two([1.0], [2.0]), exact=True).p.item() == 1
+    ties = mann_whitney(two(np.round(a), np.round(b)), exact=True).p.item()
+    assert ties == pytest.approx(mann_whitney(two(np.round(a), np.round(b))).p.item(), rel=0.1)
+    equal = mann_whitney(two([3.0, 3], [3.0, 3]), exact=True).iloc[0]
+    assert np.isnan(equal.p) and equal.note
+    with pytest.raises(StatsError, match="at most"):
+        mann_whitney(two(rng.normal(size=150), rng.normal(size=60)), exact=True)

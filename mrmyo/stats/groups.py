@@ -21,10 +21,11 @@ from mrmyo.stats.columns import (
 __all__ = ["adjust_p", "equivalence", "hodges_lehmann", "mann_whitney", "rank_sum_test"]
 
 METHOD = "Mann–Whitney, normal approximation, ties corrected"
+MOST_EXACT = 200  # subjects
 
 
-def mann_whitney(table, *, value="t2_ms", group="group", continuity=False) -> pd.DataFrame:
-    """Mann–Whitney U test of two independent groups, by the normal approximation with tie correction.
+def mann_whitney(table, *, value="t2_ms", group="group", continuity=False, exact=False) -> pd.DataFrame:
+    """Mann–Whitney U test of two independent groups, by the normal approximation with tie correction, or exact.
 
     Parameters
     ----------
@@ -34,6 +35,9 @@ def mann_whitney(table, *, value="t2_ms", group="group", continuity=False) -> pd
         The columns of the numbers and of the two groups.
     continuity : bool
         Whether to correct z for continuity. The default, not to, is what SPSS prints; R and SciPy correct.
+    exact : bool
+        Whether p is the share of all ways to part these values, ties among them, in which U is as far from its mean:
+        for small groups. Of up to 200 subjects.
 
     Returns
     -------
@@ -46,15 +50,20 @@ def mann_whitney(table, *, value="t2_ms", group="group", continuity=False) -> pd
     Raises
     ------
     StatsError
-        When a column is missing or not numeric, or there are not exactly two groups.
+        When a column is missing or not numeric, there are not exactly two groups, or too many subjects for `exact`.
     """
     names, (first, second), n_missing = _two_groups(table, value, group)
     u, z, p = rank_sum_test(first, second, continuity=continuity)
+    if exact and first.size + second.size > MOST_EXACT:
+        raise StatsError(f"Found {first.size + second.size} subjects; all ways to part them are counted of "
+                         f"{MOST_EXACT} at most. Leave exact out: the approximation is good for so many.")
+    p = _exact_p(first, second) if exact and not np.isnan(p) else p
+    method = METHOD + (", continuity correction" if continuity else ", no continuity correction")
     return pd.DataFrame([{
         "group_1": names[0], "group_2": names[1], "n_1": first.size, "n_2": second.size,
         "n_missing": n_missing, "median_1": np.median(first), "median_2": np.median(second),
         "u": u, "z": z, "p": p, "rank_biserial": 2 * u / (first.size * second.size) - 1,
-        "method": METHOD + (", continuity correction" if continuity else ", no continuity correction"),
+        "method": "Mann–Whitney, exact" if exact else method,
         "note": "all values are equal: no test" if np.isnan(p) else "",
     }])
 
@@ -237,6 +246,22 @@ def _u_counts(n_1, n_2):
         for i in range(min(j, n_1), 0, -1):
             counts[i, j - i:] += counts[i - 1, : counts.shape[1] - (j - i)] if j - i >= 0 else 0
     return counts[n_1]
+
+
+def _exact_p(first, second) -> float:
+    """The share of all ways to choose the first group in which its sum of midranks is as far from the mean."""
+    ranks = np.rint(2 * stats.rankdata(np.concatenate([first, second]))).astype(int)  # midranks are halves
+    n, total = len(first), int(ranks.sum())
+    ways = np.zeros((n + 1, total + 1))  # of choices of k of the values so far, the share with each sum
+    ways[0, 0] = 1
+    for j, rank in enumerate(ranks, start=1):
+        last = np.minimum(np.arange(1, n + 1)[:, None] / j, 1)  # the chance that a choice of k of j holds the last one
+        moved = ways[:-1, : total + 1 - rank] * last
+        ways[1:] *= 1 - last
+        ways[1:, rank:] += moved
+    mean = n * (len(ranks) + 1)  # of the doubled sum
+    off = np.abs(np.arange(total + 1) - mean)
+    return float(ways[n][off >= abs(int(ranks[:n].sum()) - mean)].sum())
 
 
 def rank_sum_test(first, second, *, continuity=False) -> tuple[float, float, float]:

@@ -234,8 +234,8 @@ def roc_stability(table, *, n_resamples=2000, seed=0, score="t2_ms", group="grou
         One row: auc, auc_low, auc_high (percentiles), cutoff, cutoff_low, cutoff_high (percentiles), sensitivity,
         specificity (apparent), youden, optimism (how much Youden's index of a resample's own cutoff exceeds what that
         cutoff gives in the sample; Efron 1983; in fifteen and fifteen subjects about six tenths of what another sample
-        takes away), youden_corrected, loo_sensitivity, loo_specificity (each subject called by the cutoff of all
-        others), n_resamples, n_missing, method.
+        takes away), youden_corrected, loo_sensitivity, loo_specificity (each subject called by the cutoff that all
+        others choose: nested, for none has a part in its own), n_resamples, n_missing, method.
 
     Raises
     ------
