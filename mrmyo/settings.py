@@ -24,7 +24,9 @@ ROLES = (
 _CHOICES = {
     "structural_plane": ("any", "axial", "coronal", "sagittal"),
     "t2_source": ("auto", "echoes", "scanner_map"),
-    "alignment": ("off", "measure", "rigid", "slicewise"),  # as in the room registration, which a test compares
+    # as in the rooms t2 and registration, which a test compares
+    "t2_model": ("mono", "epg"),
+    "alignment": ("off", "measure", "rigid", "slicewise"),
 }
 # what is no plain text: how to say it, and whether a value of a TOML file is one
 _KINDS = {
@@ -54,8 +56,8 @@ class Settings:
     t2_source : {"auto", "echoes", "scanner_map"}
         Whether T2 is fitted to the echoes or taken from the scanner's own map; "auto": the map where there are no
         echoes.
-    t2_model : str
-        See `mrmyo.fit_t2`.
+    t2_model : {"mono", "epg"}
+        Of ``t2_ms``; see `mrmyo.fit_t2`. "epg" is without the fat fraction here: water T2 stands beside it in any case.
     t2_map_unit_ms : float, optional
         How many ms one unit of the scanner's T2 map is (0.1 for tenths of a ms), where the images do not tell.
     alignment : {"rigid", "slicewise", "measure", "off"}

@@ -69,7 +69,7 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
     ("[roles]\nin_phase = 2\nwater = 2", "series 2 for the roles in_phase and water; expected another series"),
     ('segment_on = "water"', "expected a list of texts"),
     ("segment_on = [1, 2]", "expected a list of texts"),
-    ("t2_model = true", "expected a text"),
+    ("t2_model = true", "expected a text"), ('t2_model = "EPG"', r"'EPG'; expected one of 'mono', 'epg'"),
     ("session = ", "cannot be read as TOML"),
     ("[session]\nname = 1", "expected a text"),
 ])
@@ -222,5 +222,6 @@ def test_options_of_alignment_and_region_are_checked(option, value, expected):
 def test_settings_know_the_refinements_of_alignment():
     from mrmyo.registration import REFINEMENTS
     from mrmyo.settings import _CHOICES
+    from mrmyo.t2 import MODELS
 
-    assert _CHOICES["alignment"] == REFINEMENTS
+    assert _CHOICES["alignment"] == REFINEMENTS and _CHOICES["t2_model"] == MODELS
