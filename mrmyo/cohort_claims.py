@@ -47,6 +47,8 @@ def verify_cohort(cohort, *, variant: str = "group means"):
         decimals; empty where the number is none of the cohort's), verdict ("holds", "given up", "cannot hold", "fails",
         or "not of the cohort"), note.
     """
+    import pandas as pd
+
     computed = _computed(cohort)
     table = printed_figures()[["id", "section", "quantity", "group", "statistic", "text"]]
     rows = []
@@ -68,7 +70,7 @@ def verify_cohort(cohort, *, variant: str = "group means"):
         else:
             verdict = "fails"
         rows.append({**row, "computed": text, "verdict": verdict, "note": note})
-    return type(cohort)(rows)
+    return pd.DataFrame(rows)
 
 
 def _as_printed(value, text):
@@ -93,6 +95,8 @@ def compare_sources(measured):
         id, quantity, group, statistic, printed, table, measured (numbers), same_digits (whether the measured number
         prints as the table's does, with the printed decimals).
     """
+    import pandas as pd
+
     from_table = _computed(measured)
     through = _computed(measured.assign(t2_ms=measured.t2_measured_ms))
     rows = []
@@ -103,7 +107,7 @@ def compare_sources(measured):
             table, number = from_table[row["id"]], through[row["id"]]
             rows.append({**row, "printed": text, "table": table, "measured": number,
                          "same_digits": _as_printed(table, text) == _as_printed(number, text)})
-    return type(measured)(rows, columns=[
+    return pd.DataFrame(rows, columns=[
         "id", "quantity", "group", "statistic", "printed", "table", "measured", "same_digits"])
 
 

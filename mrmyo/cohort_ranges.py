@@ -59,6 +59,8 @@ def open_statistics(cohort):
     pandas.DataFrame
         statistic (in words), value, p (NaN where there is no test).
     """
+    import pandas as pd
+
     from mrmyo import stats
 
     cohort = cohort.assign(ass=(cohort.subtype == "ASS") * 1, male=(cohort.sex == "M") * 1)
@@ -87,7 +89,7 @@ def open_statistics(cohort):
     rows += [("patients whose four enzymes are normal", len(normal), np.nan),
              (f"of these with T2 ≥ {CUTOFF_MS} ms", (normal.t2_ms >= CUTOFF_MS).sum(), np.nan),
              ("patients with ASS who have ILD, of 8", (patients[patients.ass == 1].ild == "ILD").sum(), np.nan)]
-    return type(cohort)(rows, columns=["statistic", "value", "p"])
+    return pd.DataFrame(rows, columns=["statistic", "value", "p"])
 
 
 def ranges(cohorts):

@@ -36,7 +36,7 @@ WIDE_SD = 0.25  # with a slice profile B1 beyond the turning point of the signal
 
 @dataclass(frozen=True)
 class EpgAssumptions:
-    """What the stimulated-echo fit takes for known. Every field can be wrong; `benchmarks/t2_epg.py` tells by how much.
+    """What the stimulated-echo fit takes for known. Every field can be wrong; `benchmarks/t2.py` tells by how much.
 
     Parameters
     ----------
