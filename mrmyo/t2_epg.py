@@ -1,17 +1,17 @@
 """T2 of water under stimulated echoes, with B1 free, known or smooth, and with a fat fraction from Dixon images.
 
-A table of extended phase graphs holds the signal and its derivatives by T2 and B1; a voxel goes from node to node of it
-by Gauss-Newton steps (:mod:`mrmyo.t2_epg_kernels`).
+A table of extended phase graphs holds the signal and its derivatives by T2 and B1 (:mod:`mrmyo.t2_epg_table`); a voxel
+goes from node to node of it by Gauss-Newton steps (:mod:`mrmyo.t2_epg_kernels`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
 
-from mrmyo.epg import SliceProfile, epg_signal
+from mrmyo.epg import epg_signal
+from mrmyo.t2_epg_table import B1_RANGE, STARTS_MS, EpgAssumptions, known_b1, make_table
 from mrmyo.t2_inputs import (
     AT_BOUND,
     FITTED,
@@ -24,113 +24,6 @@ from mrmyo.t2_inputs import (
 
 __all__ = ["B1_RANGE", "EpgAssumptions", "calibrate_fat", "fat_bias", "fit_epg", "notes_on", "smooth_b1",
            "water_train"]
-
-T2_RANGE_MS = (10.0, 300.0)
-B1_RANGE = (0.45, 1.2)
-N_T2, N_B1 = 200, 61
-MIDDLE = N_B1 // 4  # the p that the quick fit begins from
-NARROW = 1e-4  # for derivatives by differences
-STARTS_MS, STARTS_B1 = (20.0, 30.0, 42.0, 60.0, 90.0, 150.0), (0.58, 0.72, 0.85, 0.97)
-WIDE_SD = 0.25  # with a slice profile B1 beyond the turning point of the signal is told only by what is plausible
-
-
-@dataclass(frozen=True)
-class EpgAssumptions:
-    """What the stimulated-echo fit takes for known. Every field can be wrong; `benchmarks/t2.py` tells by how much.
-
-    Parameters
-    ----------
-    t1_ms : float
-        T1 of muscle water: 1412 ms at 3 T (Stanisz et al., Magn Reson Med 2005;54:507).
-    profile : SliceProfile, optional
-        Flip angles over the slice; None for hard pulses.
-    fat_t2_ms, fat_t1_ms : float
-        Of fat in the echo train: 133 and 371 ms at 3 T (Gold et al., Am J Roentgenol 2004;183:343, subcutaneous fat).
-        :func:`calibrate_fat` measures the first.
-    residual_fat : float
-        How much of the fat's signal the series still shows beside water's: 1 without fat suppression.
-    """
-
-    t1_ms: float = 1412.0
-    profile: SliceProfile | None = None
-    fat_t2_ms: float = 133.0
-    fat_t1_ms: float = 371.0
-    residual_fat: float = 1.0
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Signals at the nodes. `p` is B1 with a profile, and without one (1 - B1)²: hard pulses depend on nothing else."""
-
-    water: np.ndarray
-    fat: np.ndarray
-    axes: np.ndarray
-    starts: np.ndarray
-    hard: bool
-    inverse: np.ndarray
-    variance: np.ndarray
-
-    def to_p(self, b1):
-        return (1 - b1) ** 2 if self.hard else b1
-
-    def to_b1(self, p):
-        return 1 - np.sqrt(np.maximum(p, 0)) if self.hard else p
-
-    def sd_to_p(self, b1, sd):
-        return 2 * np.maximum(np.abs(1 - b1), sd / 2) * sd if self.hard else sd + 0 * b1
-
-    def sd_to_b1(self, p, sd_p):
-        with np.errstate(invalid="ignore"):  # infinite where B1 is free
-            return sd_p / (2 * np.sqrt(np.maximum(p, np.maximum(sd_p / 4, 1e-6)))) if self.hard else sd_p
-
-
-@lru_cache(maxsize=16)
-def _table(step_ms, n_echoes, skipped, assumptions) -> _Table:
-    """The table for a train of which the first `skipped` echoes are not used."""
-    hard = assumptions.profile is None
-    u = np.linspace(*np.log(T2_RANGE_MS), N_T2)
-    low, high = ((0.0, (1 - B1_RANGE[0]) ** 2) if hard else B1_RANGE)
-    p = np.linspace(low, high, N_B1)
-    to_b1 = (lambda p: 1 - np.sqrt(p)) if hard else (lambda p: p)
-
-    def train(t2_ms, p, t1_ms):
-        signal = epg_signal(t2_ms, t1_ms=t1_ms, b1=to_b1(p), echo_spacing_ms=step_ms, n_echoes=n_echoes + skipped,
-                            profile=assumptions.profile)
-        return signal[..., skipped:]
-
-    def by_p(t2_ms, t1_ms):
-        if hard:  # at p = 0 there is one side only
-            ahead = [train(t2_ms, p + k * NARROW, t1_ms) for k in range(3)]
-            return (4 * ahead[1] - 3 * ahead[0] - ahead[2]) / (2 * NARROW)
-        inside = np.clip(p, low + NARROW, high - NARROW)
-        return (train(t2_ms, inside + NARROW, t1_ms) - train(t2_ms, inside - NARROW, t1_ms)) / (2 * NARROW)
-
-    t2 = np.exp(u)[:, None]
-    grow = np.exp(NARROW)
-    by_u = (train(t2 * grow, p, assumptions.t1_ms) - train(t2 / grow, p, assumptions.t1_ms)) / (2 * NARROW)
-    water = np.stack([train(t2, p, assumptions.t1_ms), by_u, by_p(t2, assumptions.t1_ms)], axis=2)
-    fat_t2, fat_t1 = assumptions.fat_t2_ms, assumptions.fat_t1_ms
-    fat = assumptions.residual_fat * np.stack([train(fat_t2, p, fat_t1), by_p(fat_t2, fat_t1)], axis=1)
-    axes = np.array([u[0], u[1] - u[0], p[0], p[1] - p[0]])
-    at = [np.abs(u - np.log(t)).argmin() for t in STARTS_MS]
-    starts = np.array([(i, np.abs(to_b1(p) - b).argmin()) for b in STARTS_B1 for i in at])
-    inverse, variance = _inverses(water)
-    return _Table(water.astype(np.float32), fat.astype(np.float32), axes, starts, hard, inverse, variance)
-
-
-def _inverses(water):
-    """Per node, what turns a signal into amplitude, a du and a dp, and the variances of du and dp for unit noise.
-
-    The last p stands for the first one with dp held at 0.
-    """
-    n_u, n_p, _, n_echoes = water.shape
-    inverse, variance = np.zeros((n_u, n_p + 1, n_echoes, 4)), np.zeros((n_u, n_p + 1, 2))
-    for where, parts, n in ((slice(0, n_p), water, 3), (slice(n_p, None), water[:, :1, :2], 2)):
-        gram = np.linalg.inv(np.einsum("upae,upbe->upab", parts, parts))
-        inverse[:, where, :, :n] = np.einsum("upab,upbe->upea", gram, parts)
-        variance[:, where, : n - 1] = gram.diagonal(axis1=2, axis2=3)[..., 1:]
-    return inverse.astype(np.float32), variance.astype(np.float32)
-
 
 def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0, assumptions=None, device=None):
     """Fit voxels.
@@ -156,22 +49,22 @@ def fit_epg(signal, times, *, sigma=None, fat_fraction=None, b1=None, b1_sd=0.0,
     """
     assumptions = assumptions or EpgAssumptions()
     step, skipped = _train_of(times)
-    table = _table(step, len(times), skipped, assumptions)
+    table = make_table(step, len(times), skipped, assumptions)
     n = len(signal)
     plain = sigma is None and fat_fraction is None and b1 is None and table.hard
     if device is None:
         out, status = np.full((6, n), np.nan, np.float32), np.full(n, FITTED, dtype=np.uint8)
         rest = _fit_free(signal, table, out) if plain else np.arange(n)
-        if rest.size:
-            options = (None if value is None else value[rest] for value in (sigma, fat_fraction, b1))
-            out[:, rest], status[rest] = _fit_rest(signal[rest], table, *options, b1_sd)
+        if rest.size == n:
+            out, status = _fit_rest(signal, table, sigma, fat_fraction, b1, b1_sd)
+        elif rest.size:
+            out[:, rest], status[rest] = _fit_rest(signal[rest], table, None, None, None, 0.0)
     else:
         from mrmyo.t2_torch_epg import fit_epg_on
 
-        known = _prior(table, b1, b1_sd, n)
+        known = known_b1(table, b1, b1_sd, n)
         out, status = fit_epg_on(device, signal, table, *known, n_first=len(STARTS_MS), sigma=sigma,
-                                 fat_fraction=fat_fraction, centroids=_centroids(table) if plain else None,
-                                 middle=MIDDLE)
+                                 fat_fraction=fat_fraction, plain=plain)
     out[5] = table.sd_to_b1(out[4], out[5])
     out[4] = table.to_b1(out[4])
     return dict(zip(("t2_ms", "s0", "t2_std_ms", "residual", "b1", "b1_std"), out, strict=True)) | {"status": status}
@@ -183,42 +76,38 @@ def _fit_free(signal, table, out):
 
     good = np.empty(len(signal), dtype=bool)
     fit_free(np.ascontiguousarray(signal, dtype=np.float32), table.water, table.inverse, table.variance, table.axes,
-             _centroids(table), MIDDLE, out, good)
+             table.basis, table.corner, table.nearest, out, good)
     rest = np.flatnonzero(~good)
     out[:, rest] = np.nan
     return rest
 
 
-def _centroids(table):
-    """Where the middle of the decay lies, in echoes, at every u and the middle p."""
-    waters = np.maximum(table.water[:, MIDDLE, 0], 0)
-    return (waters @ np.arange(waters.shape[1], dtype=np.float32)) / waters.sum(axis=1)
-
-
 def _fit_rest(signal, table, sigma, fat_fraction, b1, b1_sd):
     """The slower loop, which knows fat, noise and what is known of B1, and says why a voxel could not be fitted."""
-    from mrmyo.t2_epg_kernels import fit_table
+    from mrmyo.t2_epg_kernels import fit_table, scale_signals
     from mrmyo.t2_rician import ratio_table
 
     n = len(signal)
     status = np.full(n, FITTED, dtype=np.uint8)
     noise = np.zeros(n, np.float32) if sigma is None else sigma.astype(np.float32)
-    peak = signal.max(axis=1)
+    scaled, peak = np.empty(signal.shape, np.float32), np.empty(n)  # any unit of signal gives the same arithmetic
+    scale_signals(signal if signal.dtype.kind == "f" else signal.astype(np.float32), scaled, peak)
     status[~(peak > LOW_SIGNAL_SIGMAS * noise)] = LOW_SIGNAL
-    status[~np.isfinite(signal).all(axis=1)] = NOT_FINITE
-    share = np.zeros(n) if fat_fraction is None else np.clip(fat_fraction, 0, 1)
+    status[np.isnan(peak)] = NOT_FINITE
+    share = np.zeros(n, np.float32) if fat_fraction is None else np.clip(fat_fraction, 0, 1).astype(np.float32)
     status[(status == FITTED) & ~np.isfinite(share)] = NOT_FINITE
-    prior, prior_sd = _prior(table, b1, b1_sd, n)
+    prior, prior_sd = known_b1(table, b1, b1_sd, n)
     at = np.flatnonzero(status == FITTED)
-    scale = peak[at].astype(np.float64)  # any unit of signal gives the same arithmetic
-    found, code = np.empty((6, at.size), np.float32), np.empty(at.size, np.uint8)
-    fit_table(np.ascontiguousarray(signal[at] / scale[:, None], dtype=np.float32),
-              (noise[at] / scale).astype(np.float32), share[at].astype(np.float32), prior[at], prior_sd[at],
-              table.water, table.fat, table.axes, table.starts, len(STARTS_MS), ratio_table(), found, code)
-    status[at[code != 0]] = AT_BOUND
+    at = slice(None) if at.size == n else at
+    columns = [np.ascontiguousarray(values[at]) for values in (scaled, noise, share, prior, prior_sd)]
+    columns[1] = (columns[1] / peak[at]).astype(np.float32)
+    found, code = np.empty((6, len(columns[1])), np.float32), np.empty(len(columns[1]), np.uint8)
+    fit_table(*columns, table.water, table.fat, table.axes, table.starts, len(STARTS_MS), table.basis, ratio_table(),
+              found, code)
+    found[:, code != 0] = np.nan
+    found[[1, 3]] *= peak[at].astype(np.float32)
     out = np.full((6, n), np.nan, np.float32)
-    out[:, at[code == 0]] = found[:, code == 0]
-    out[[1, 3]] *= peak.astype(np.float32)
+    out[:, at], status[at] = found, np.where(code == 0, FITTED, AT_BOUND)
     return out, status
 
 
@@ -233,19 +122,6 @@ def _train_of(times):
         raise SignalError(f"Found a train that begins with echo {round(before) + 1}; stimulated echoes can be told "
                           "from T2 when the first or second echo is there. Use model='mono'.")
     return step, round(before)
-
-
-def _prior(table, b1, b1_sd, n):
-    """B1 as it is known, in the coordinate of the table; infinite SD where it is not."""
-    if b1 is None:
-        if table.hard:
-            return np.zeros(n, np.float32), np.full(n, np.inf, np.float32)
-        return np.full(n, 1.0, np.float32), np.full(n, WIDE_SD, np.float32)
-    known = np.isfinite(b1)
-    at = np.where(known, np.clip(b1, *B1_RANGE), 1.0)
-    at = np.where(at > 1, 2 - at, at) if table.hard else at  # a hard pulse of more than 180 degrees acts as one of less
-    sd = np.where(known, table.sd_to_p(at, b1_sd), np.inf if table.hard else WIDE_SD)
-    return table.to_p(at).astype(np.float32), sd.astype(np.float32)
 
 
 def smooth_b1(maps, *, width_mm=10.0):

@@ -8,12 +8,27 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NEAR", "OPTIONS", "cells", "fit_table"]
+__all__ = ["LANES", "NEAR", "OPTIONS", "cells", "fit_table", "meet", "scale_signals"]
 
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
-LOOKUPS = 20  # at most; most voxels need four
+LANES = 8  # echoes are filled up with zeros to a multiple of it, so that vectors hold them all
+LOOKUPS = 20  # at most; most voxels need three
 NARROW = 0.1
 NEAR = 0.6  # in cells: a node this near is near enough
+
+
+@njit(**OPTIONS)
+def scale_signals(signal, scaled, peak):
+    """Signals (n, m) over their largest echo into `scaled`, that into `peak`; NaN in `peak` where one is not finite."""
+    n, m = signal.shape
+    for v in range(n):
+        most, finite = signal[v, 0], True
+        for e in range(m):
+            most = max(most, signal[v, e])
+            finite &= np.isfinite(signal[v, e])
+        peak[v] = most if finite else np.nan
+        for e in range(m):
+            scaled[v, e] = signal[v, e] / most
 
 
 @njit(**OPTIONS)
@@ -23,6 +38,27 @@ def cells(step, bold, most):
         return 0
     cells = int(np.rint(bold * min(max(step, -most), most)))
     return cells if cells else (1 if step > 0 else -1)
+
+
+@njit(**OPTIONS)
+def meet(step_u, step_p, other_u, other_p, across_u, across_p):
+    """Where two neighbouring nodes that send a voxel to each other agree: the share of the way to the other one.
+
+    Noise and the curvature of the model make both steps too long; between the two the step along their line falls
+    from one sign to the other, and is taken to do so evenly. 0 where it does not.
+
+    Parameters
+    ----------
+    step_u, step_p : float
+        The step from the one node, in cells.
+    other_u, other_p : float
+        The step from the other.
+    across_u, across_p : int
+        From the one to the other: -1, 0 or 1.
+    """
+    here = step_u * across_u + step_p * across_p
+    there = other_u * across_u + other_p * across_p
+    return here / (here - there) if here > 0 and there < 0 else here * 0
 
 
 @njit(**OPTIONS)
@@ -80,7 +116,7 @@ def _climb(y, f, table, fat, i, j, j_held, weight, prior, axes):
 
 
 @njit(**OPTIONS)
-def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n_first, ratio, out, good):
+def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n_first, basis, ratio, out, good):
     """Gauss-Newton from node to node of a table, for all voxels.
 
     At a node the model is linear in its amplitude a, a du and a dp: u is log T2, p the coordinate of B1. The best of
@@ -96,9 +132,9 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         Fat over water plus fat, times what is left of fat by suppression.
     prior, prior_sd : (n,) float32
         What is known of p: SD 0 holds p where it is, infinity leaves it free.
-    table : (n_u, n_p, 3, m) float32
-        Water: signal, derivative by u, by p.
-    fat : (n_p, 2, m) float32
+    table : (n_u, n_p, 3, k * LANES) float32
+        Water: signal, derivative by u, by p; beyond the m echoes zeros.
+    fat : (n_p, 2, k * LANES) float32
         Fat: signal, derivative by p.
     axes : (4,) float64
         First value and step of u, and of p.
@@ -106,6 +142,8 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         Nodes to begin from; the one that explains most of the signal is taken.
     n_first : int
         How many of them have the first p: these are enough where p is known.
+    basis : (3, k * LANES) float32
+        Three sums over the echoes that tell most of a decay: enough to choose among `starts`.
     ratio : (r, 2) float64
         Table of `mrmyo.t2_rician`.
     out : (6, n) float32, written
@@ -117,8 +155,19 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
     n_u, n_p = table.shape[:2]
     u0, hu, p0, hp = axes
     r_scale, r_last = 1.0 / ratio[1, 0], ratio.shape[0] - 2
-    y, g, gu, gp = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
-    zero = np.float32(0)
+    width, n_starts = table.shape[3], starts.shape[0]
+    y, g, gu, gp = np.zeros((4, width), np.float32)
+    zero, one = np.float32(0), np.float32(1)
+    first, tops = np.zeros((9, n_starts), np.float32), np.empty(n_starts, np.float32)
+    for s in range(n_starts):
+        for e in range(m):
+            w, x = table[starts[s, 0], starts[s, 1], 0, e], fat[starts[s, 1], 0, e]
+            for k in range(3):
+                first[k, s] += basis[k, e] * w
+                first[3 + k, s] += basis[k, e] * x
+            first[6, s] += w * w
+            first[7, s] += 2 * w * x
+            first[8, s] += x * x
     for v in range(n):
         for e in range(m):
             y[e] = signal[v, e]
@@ -128,17 +177,26 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         near = prior_sd[v] < NARROW  # known well enough to begin from there
         k_held = min(max(int(np.rint((prior[v] - p0) / hp)), 0), n_p - 1) if bounded else 0
         best, i, j = -1.0, 0, 0
-        for s in range(n_first if near else starts.shape[0]):
-            a_i, a_j = starts[s, 0], starts[s, 1]
-            if near:
-                a_j = k_held
-            top, below = zero, zero
-            for e in range(m):
-                w = (1 - f) * table[a_i, a_j, 0, e] + f * fat[a_j, 0, e]
-                top += w * y[e]
-                below += w * w
-            if top > 0 and top * top / below > best:
-                best, i, j = top * top / below, a_i, a_j
+        if near:
+            for s in range(n_first):
+                value = _explained(y, f, table, fat, starts[s, 0], k_held, 0.0, zero, axes)
+                if value > best:
+                    best, i, j = value, starts[s, 0], k_held
+        else:
+            x0, x1, x2 = zero, zero, zero
+            for e in range(width):
+                x0 += basis[0, e] * y[e]
+                x1 += basis[1, e] * y[e]
+                x2 += basis[2, e] * y[e]
+            rest = one - f
+            for s in range(n_starts):
+                top = rest * (x0 * first[0, s] + x1 * first[1, s] + x2 * first[2, s])
+                top += f * (x0 * first[3, s] + x1 * first[4, s] + x2 * first[5, s])
+                below = rest * (rest * first[6, s] + f * first[7, s]) + f * f * first[8, s]
+                tops[s] = top * max(top, zero) / below
+            for s in range(n_starts):
+                if tops[s] > best:
+                    best, i, j = tops[s], starts[s, 0], starts[s, 1]
         good[v] = 2
         if not best > 0:
             continue
@@ -148,29 +206,26 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         turns = 0
         fixed_p = held
         lam = 0.0
+        old_i, old_j, old_a, old_u, old_p = -9, 0, 0.0, 0.0, 0.0  # the node before, and what it gave, in cells
         for look in range(LOOKUPS):
             a00, a01, a02, a11, a12, a22 = zero, zero, zero, zero, zero, zero
             t0, t1, t2 = zero, zero, zero
-            if f == 0:
-                for e in range(m):
-                    g[e] = table[i, j, 0, e]
-                    gu[e] = table[i, j, 1, e]
-                    gp[e] = table[i, j, 2, e]
-            else:
-                for e in range(m):
-                    g[e] = (1 - f) * table[i, j, 0, e] + f * fat[j, 0, e]
-                    gu[e] = (1 - f) * table[i, j, 1, e]
-                    gp[e] = (1 - f) * table[i, j, 2, e] + f * fat[j, 1, e]
-            for e in range(m):
-                a00 += g[e] * g[e]
-                a01 += g[e] * gu[e]
-                a02 += g[e] * gp[e]
-                a11 += gu[e] * gu[e]
-                a12 += gu[e] * gp[e]
-                a22 += gp[e] * gp[e]
-                t0 += g[e] * y[e]
-                t1 += gu[e] * y[e]
-                t2 += gp[e] * y[e]
+            for e in range(width):
+                w0, w1, w2 = table[i, j, 0, e], table[i, j, 1, e], table[i, j, 2, e]
+                if f > 0:
+                    w0 = (one - f) * w0 + f * fat[j, 0, e]
+                    w1 = (one - f) * w1
+                    w2 = (one - f) * w2 + f * fat[j, 1, e]
+                g[e], gu[e], gp[e] = w0, w1, w2
+                a00 += w0 * w0
+                a01 += w0 * w1
+                a02 += w0 * w2
+                a11 += w1 * w1
+                a12 += w1 * w2
+                a22 += w2 * w2
+                t0 += w0 * y[e]
+                t1 += w1 * y[e]
+                t2 += w2 * y[e]
             here = p0 + j * hp
             c00, c01, c02, c11, c12, c22 = a00, a01, a02, a11, a12, a22
             s2 = t2
@@ -186,7 +241,7 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
                 shift = (prior[v] - here) if held else dp
                 shift = min(max(shift, -0.5 * hp), 0.5 * hp)
                 a00, a01, t0 = zero, zero, zero
-                for e in range(m):
+                for e in range(width):
                     w = g[e] + np.float32(shift) * gp[e]
                     a00 += w * w
                     a01 += w * gu[e]
@@ -213,16 +268,26 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
             ni, nj = min(max(ni, 0), n_u - 1), min(max(nj, 0), n_p - 1)
             if not fixed_p and ((j == 0 and here + dp < p0) or (j == n_p - 1 and here + dp > p0 + (n_p - 1) * hp)):
                 fixed_p, dp = True, 0.0  # beyond the last p: hold it there and let the others settle
-                i = ni
+                i, old_i = ni, -9
                 continue
+            if ni == old_i and nj == old_j and abs(ni - i) <= 1 and abs(nj - j) <= 1:
+                t = meet(du / hu, dp / hp, old_u, old_p, ni - i, nj - j)
+                if t > 0:
+                    a += t * (old_a - a)
+                    du += t * ((ni - i + old_u) * hu - du)
+                    dp += t * ((nj - j + old_p) * hp - dp)
+                    ni, nj = i, j
             if ni == i and nj == j:
                 if noise == 0 or turns >= 4:
                     converged = True
                     break
                 # magnitudes to what the likelihood of Rician noise takes for signals, then once more
                 turns += 1
+                old_i = -9
+                for e in range(width):
+                    g[e] += np.float32(du) * gu[e] + np.float32(dp) * gp[e]
                 for e in range(m):
-                    mu = a * (g[e] + du * gu[e] + dp * gp[e])
+                    mu = a * g[e]
                     z = signal[v, e] * mu / (noise * noise)
                     at = z * r_scale
                     if at <= 0:
@@ -232,33 +297,37 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
                         y[e] = signal[v, e] * (ratio[k, 1] + (at - k) * (ratio[k + 1, 1] - ratio[k, 1]))
                     else:
                         y[e] = signal[v, e] * (1.0 - 0.5 / z - 0.125 / (z * z))
+            else:
+                old_i, old_j, old_a, old_u, old_p = i, j, a, du / hu, dp / hp
             i, j = ni, nj
         if not converged:
             # noise bends the valley so much that the linear model goes in circles: climb node by node, then a parabola
             weight = 0.0 if held or not bounded else ((noise if noise > 0 else 0.01 * np.sqrt(best)) / prior_sd[v]) ** 2
             i, j, du, dp = _climb(y, f, table, fat, i, j, k_held if held else -1, weight, prior[v], axes)
+            c00, c01, c02, c11, c12, c22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             a00, t0 = zero, zero
-            for e in range(m):
-                g[e] = (1 - f) * table[i, j, 0, e] + f * fat[j, 0, e]
-                gu[e] = (1 - f) * table[i, j, 1, e]
-                gp[e] = (1 - f) * table[i, j, 2, e] + f * fat[j, 1, e]
-                w = g[e] + np.float32(du) * gu[e] + np.float32(dp) * gp[e]
+            for e in range(width):
+                w0 = (one - f) * table[i, j, 0, e] + f * fat[j, 0, e]
+                w1 = (one - f) * table[i, j, 1, e]
+                w2 = (one - f) * table[i, j, 2, e] + f * fat[j, 1, e]
+                g[e], gu[e], gp[e] = w0, w1, w2
+                w = w0 + np.float32(du) * w1 + np.float32(dp) * w2
                 a00 += w * w
                 t0 += w * y[e]
+                c00 += w0 * w0
+                c01 += w0 * w1
+                c02 += w0 * w2
+                c11 += w1 * w1
+                c12 += w1 * w2
+                c22 += w2 * w2
             a = t0 / a00
             if not a > 0:
                 continue
-            c00, c01, c02, c11, c12, c22 = 0.0, 0.0, 0.0, 0.0, 0.0, (weight / (a * a) if weight > 0 else 0.0)
-            for e in range(m):
-                c00 += g[e] * g[e]
-                c01 += g[e] * gu[e]
-                c02 += g[e] * gp[e]
-                c11 += gu[e] * gu[e]
-                c12 += gu[e] * gp[e]
-                c22 += gp[e] * gp[e]
+            c22 += weight / (a * a)
         left = zero
-        for e in range(m):
-            gap = y[e] - np.float32(a) * (g[e] + np.float32(du) * gu[e] + np.float32(dp) * gp[e])
+        for e in range(width):
+            w = g[e] + np.float32(du) * gu[e] + np.float32(dp) * gp[e]
+            gap = y[e] - np.float32(a) * w
             left += gap * gap
         t_fit = np.exp(u0 + i * hu + du)
         variance = noise * noise if noise > 0 else left / (m - (2 if fixed_p else 3))

@@ -1,26 +1,21 @@
 """The T2 fits in PyTorch, on the CPU or a GPU. Apart, so that torch is imported only where a device is asked for.
 
-Here: which device, batches, tables and sums there, and the fit of one exponential; :mod:`mrmyo.t2_torch_epg` has the
-one under stimulated echoes. The compiled loops are the reference, and every step here is theirs, taken by all voxels of
+Here: which device, batches, and the fit of one exponential; :mod:`mrmyo.t2_torch_epg` has the one under stimulated
+echoes, :mod:`mrmyo.t2_torch_nodes` its table. The compiled loops are the reference, and every step here is theirs, taken by all voxels of
 a batch at once. Voxels that have arrived leave the batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch.nn.functional import embedding_bag
 
 from mrmyo.t2_inputs import AT_BOUND, FITTED, LOW_SIGNAL, LOW_SIGNAL_SIGMAS, NOT_FINITE, T2_BOUNDS_MS, SignalError
 from mrmyo.t2_rician import information_table, ratio_table
 
-__all__ = ["Nodes", "batches", "check_device", "echo_sums", "fit_mono_on", "join", "look_up", "pick", "ratio",
-           "to_nodes", "upload"]
+__all__ = ["batches", "check_device", "fit_mono_on", "join", "look_up", "pick", "ratio", "upload"]
 
 BATCH = {"cpu": 1 << 15, "cuda": 1 << 18}  # voxels at a time: a cache full, and a GPU full in a few hundred megabytes
-PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of signal, derivative by u, by p
 N_GRID, MOST_STEPS, MOST_SCORES = 32, 60, 60
 
 
@@ -74,52 +69,6 @@ def ratio(table, z):
     at, last = z / float(ratio_table()[1, 0]), len(table) - 2  # the step is read where no GPU need be waited for
     inside = look_up(table[:, 1], at.clamp(0, last))
     return torch.where(z > 0, torch.where(at < last, inside, 1 - 0.5 / z - 0.125 / (z * z)), 0)
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """A table of `mrmyo.t2_epg` on a device, echoes before parts: water (n_u * n_p, m, 3), fat (n_p, m, 2)."""
-
-    water: torch.Tensor
-    fat: torch.Tensor
-    plain_water: torch.Tensor  # the signals alone, in double precision
-    plain_fat: torch.Tensor
-    sums: torch.Tensor  # (n_u * n_p, 3, 6): over the echoes, pairs of water, of water and fat, of fat
-    inverse: torch.Tensor
-    variance: torch.Tensor
-    starts: torch.Tensor
-    ratios: torch.Tensor
-    n_u: int
-    n_p: int
-    axes: tuple[float, float, float, float]
-    with_fat: bool
-
-
-def to_nodes(table, device, with_fat) -> Nodes:
-    """The table on the device."""
-    n_u, n_p, _, m = table.water.shape
-    water = torch.tensor(table.water, device=device).reshape(-1, 3, m).transpose(1, 2).contiguous()
-    fat = torch.tensor(table.fat, device=device).transpose(1, 2).contiguous()
-    w, f = water.double(), torch.zeros(n_p, m, 3, dtype=torch.float64, device=device)
-    f[..., 0], f[..., 2] = fat[..., 0], fat[..., 1]  # fat has no derivative by u
-    f = f.repeat(n_u, 1, 1)
-    ww, wf, fw, ff = (torch.stack([(x[..., b] * y[..., c]).sum(1) for b, c in PAIRS], 1)
-                      for x, y in ((w, w), (w, f), (f, w), (f, f)))
-    ready = (torch.tensor(array, device=device).flatten(0, 1) for array in (table.inverse, table.variance))
-    return Nodes(water, fat, water[..., :1].double(), fat[..., :1].double(), torch.stack([ww, wf + fw, ff], 1), *ready,
-                 torch.tensor(table.starts, device=device), torch.tensor(ratio_table(), device=device), n_u, n_p,
-                 tuple(table.axes.tolist()), with_fat)
-
-
-def echo_sums(rows, y, node):
-    """Over the echoes, of signals (n, m) times the rows (nodes, m, parts) of the node of each: (n, parts).
-
-    Looked up and added in one go, never in the reduced precision that matrix products may have on a GPU, and for each
-    voxel the same in any batch.
-    """
-    m = y.shape[1]
-    where = (node * m).int()[:, None] + torch.arange(m, dtype=torch.int32, device=y.device)
-    return embedding_bag(where, rows.flatten(0, 1), per_sample_weights=y, mode="sum")
 
 
 def join(parts):

@@ -9,32 +9,32 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mrmyo.t2_epg_free import LOOKUPS as FREE_LOOKUPS
 from mrmyo.t2_epg_kernels import LOOKUPS, NARROW, NEAR
 from mrmyo.t2_inputs import AT_BOUND, FITTED, LOW_SIGNAL, LOW_SIGNAL_SIGMAS, NOT_FINITE
-from mrmyo.t2_torch import batches, echo_sums, join, pick, ratio, to_nodes, upload
+from mrmyo.t2_torch import batches, join, pick, ratio, upload
+from mrmyo.t2_torch_nodes import echo_sums, linear_model, node_sums, of_shares, signal_sums, to_nodes
 
 __all__ = ["fit_epg_on"]
 
-FREE_LOOKUPS, TURNS, MOST_CLIMBS = 10, 4, 400
+TURNS, MOST_CLIMBS = 4, 400
 
 
 @torch.inference_mode()
-def fit_epg_on(device, signal, table, prior, prior_sd, *, n_first, sigma=None, fat_fraction=None, centroids=None,
-               middle=0):
+def fit_epg_on(device, signal, table, prior, prior_sd, *, n_first, sigma=None, fat_fraction=None, plain=False):
     """Fit voxels on a device.
 
     Parameters
     ----------
     device : torch.device
     signal : numpy.ndarray, (n, m)
-    table : mrmyo.t2_epg._Table
+    table : mrmyo.t2_epg_table.Table
     prior, prior_sd : numpy.ndarray, (n,)
         As for `mrmyo.t2_epg_kernels.fit_table`.
     n_first : int
     sigma, fat_fraction : numpy.ndarray, (n,), optional
-    centroids : numpy.ndarray, optional
-        Where given, the quick way of `mrmyo.t2_epg_free.fit_free` is tried first, from the p numbered `middle`.
-    middle : int
+    plain : bool
+        Try the quick way of `mrmyo.t2_epg_free.fit_free` first.
 
     Returns
     -------
@@ -43,15 +43,14 @@ def fit_epg_on(device, signal, table, prior, prior_sd, *, n_first, sigma=None, f
     status : numpy.ndarray, (n,) of uint8
     """
     n, nodes = len(signal), to_nodes(table, device, fat_fraction is not None)
-    start = None if centroids is None else torch.tensor(centroids, device=device)
     out, status = np.empty((6, n), np.float32), np.empty(n, np.uint8)
     for part in batches(n, device):
         data = upload(signal[part], device)
         found = torch.full((6, len(data)), torch.nan, device=device)
         code = torch.full((len(data),), FITTED, dtype=torch.uint8, device=device)
         rest = torch.arange(len(data), device=device)
-        if start is not None:
-            rest = _free(data.float(), nodes, start, middle, found)
+        if plain:
+            rest = _free(data.float(), nodes, found)
         if len(rest):
             columns = (data.new_zeros(len(data)) if values is None else upload(values[part], device)
                        for values in (sigma, fat_fraction, prior, prior_sd))
@@ -68,15 +67,32 @@ def _cells(step, bold, most):
     return torch.where(step.abs() <= NEAR, 0, far.nan_to_num()).long()
 
 
-def _free(signal, nodes, centroids, middle, out):
+def _sums(signal, nodes):
+    """Three sums over the echoes that tell most of a decay, in full single precision."""
+    return (signal[..., None] * nodes.basis).sum(1)
+
+
+def _meet(state, du, dp, across_u, across_p):
+    """As `mrmyo.t2_epg_kernels.meet`, from the step before in `state`; in cells."""
+    here = du * across_u + dp * across_p
+    there = state["old_u"] * across_u + state["old_p"] * across_p
+    back = (across_u.abs() <= 1) & (across_p.abs() <= 1) & (here > 0) & (there < 0)
+    return torch.where(back, here / (here - there), 0)
+
+
+def _free(signal, nodes, out):
     """No fat, B1 free, least squares: write what is sure into `out`; the numbers of all other voxels."""
     n_u, n_p, m = nodes.n_u, nodes.n_p, signal.shape[1]
     u0, hu, p0, hp = nodes.axes
-    total = signal.sum(1)
-    at = (signal * torch.arange(m, device=signal.device)).sum(1) / total
-    begun = ((total > 0) & (at > 0) & (at < m) & (signal.amax(1) < 1e15)).nonzero()[:, 0]
-    i = (torch.searchsorted(centroids, at[begun]) - 1).clamp(0, n_u - 2)
-    state = {"at": begun, "y": signal[begun], "i": i, "j": torch.full_like(i, middle)}
+    total, second, third = _sums(signal, nodes).unbind(1)
+    begun = ((total > 0) & (signal.amax(1) < 1e15)).nonzero()[:, 0]
+    last = len(nodes.nearest) - 1
+    cell = [((x[begun] / total[begun] - low) * scale).clamp(0, last).add(0.5).long()
+            for x, (low, scale) in zip((second, third), nodes.corner, strict=True)]
+    node = nodes.nearest[cell[0], cell[1]].long()
+    zero = torch.zeros_like(total[begun])
+    state = {"at": begun, "y": signal[begun], "i": node // n_p, "j": node % n_p, "old_i": node * 0 - 9,
+             "old_j": node * 0, "old_a": zero, "old_u": zero, "old_p": zero}
     ended = []
 
     def solve(state):
@@ -85,16 +101,22 @@ def _free(signal, nodes, centroids, middle, out):
     for look in range(FREE_LOOKUPS):
         if not len(state["at"]):
             break
-        a, x1, x2, _ = solve(state)
-        i, j, du, dp = state["i"], state["j"], x1 / a / hu, x2 / a / hp
+        a, x1, x2 = solve(state)
+        i, j, du, dp = state["i"], state["j"], x1 / a, x2 / a
         sane = (a > 0) & (du.abs() < 1e6) & (dp.abs() < 1e6)
         near = (du.abs() <= NEAR) & (dp.abs() <= NEAR)
-        ended.append(pick(state | {"a": a, "du": du, "dp": dp}, (sane & near).nonzero()[:, 0]))
         bold = 1.0 if look < 4 else 0.5
         ni, nj = i + _cells(du, bold, 12), j + _cells(dp, bold, 6)
         within = (ni >= 0) & (ni < n_u) & ~((nj >= n_p) & (j == n_p - 1))
-        nj = torch.where((nj < 0) & (j == 0), n_p, nj.clamp(0, n_p - 1))
-        moved = state | {"i": ni, "j": torch.where(j < n_p, nj, j)}
+        nj = torch.where((j == n_p) | ((nj < 0) & (j == 0)), n_p, nj.clamp(0, n_p - 1))
+        back = ~near & (ni == state["old_i"]) & (nj == state["old_j"])
+        t = torch.where(back, _meet(state, du, dp, ni - i, nj - j), 0)
+        near |= t > 0
+        answer = {"a": a + t * (state["old_a"] - a), "du": du + t * (ni - i + state["old_u"] - du),
+                  "dp": dp + t * (nj - j + state["old_p"] - dp)}
+        answer |= {name: state[name] for name in ("at", "y", "i", "j")}
+        ended.append(pick(answer, (sane & near).nonzero()[:, 0]))
+        moved = state | {"i": ni, "j": nj, "old_i": i, "old_j": j, "old_a": a, "old_u": du, "old_p": dp}
         state = pick(moved, (sane & ~near & within).nonzero()[:, 0])
 
     sure = torch.zeros(len(signal), dtype=torch.bool, device=signal.device)
@@ -102,8 +124,8 @@ def _free(signal, nodes, centroids, middle, out):
         s = join(ended)
         beyond = (s["j"] < n_p) & (s["j"] + s["dp"].double() < 0)  # just beyond perfect pulses: once more, held there
         s["j"] = torch.where(beyond, n_p, s["j"])
-        a, x1, _, _ = solve(s)
-        s["a"], s["du"] = torch.where(beyond, a, s["a"]), torch.where(beyond, x1 / a / hu, s["du"])
+        a, x1, _ = solve(s)
+        s["a"], s["du"] = torch.where(beyond, a, s["a"]), torch.where(beyond, x1 / a, s["du"])
         along = s["i"] + s["du"].double()
         held = s["j"] == n_p
         bad = ~held & (s["j"] + s["dp"].double() > n_p - 1)
@@ -159,53 +181,29 @@ def _begin(state, nodes, n_first):
     held, bounded = state["sd"] == 0, state["sd"] < 1e6
     k_held = torch.round((state["prior"] - p0) / hp).clamp(0, nodes.n_p - 1).long()
     k_held = torch.where(bounded, k_held, 0)
-    y, f, node = state["y"].double(), state["f"][:, None], u * nodes.n_p + p
-    top = (1 - f) * (y @ nodes.plain_water[node, :, 0].T) + f * (y @ nodes.plain_fat[p, :, 0].T)
-    best, which = _gain(top, _of_shares(*nodes.sums[node, :, 0].T, f)).max(1)
+    f, node, sums = state["f"][:, None], u * nodes.n_p + p, _sums(state["y"], nodes).double()
+    tell = nodes.basis.double()
+    top = (1 - f) * (sums @ (nodes.plain_water[node, :, 0] @ tell).T)
+    top = top + f * (sums @ (nodes.plain_fat[p, :, 0] @ tell).T)
+    best, which = _gain(top, of_shares(*nodes.sums[node, :, 0].T, f)).max(1)
     i, j = u[which], p[which]
     near = (state["sd"] < NARROW).nonzero()[:, 0]  # known well enough to begin from there
     if len(near):
         part = {name: state[name][near] for name in ("y", "f")}
         j[near] = k_held[near]
-        tops = [_gain(*_signal_sums(part, first.expand_as(near), j[near], nodes)) for first in u[:n_first]]
+        tops = [_gain(*signal_sums(part, first.expand_as(near), j[near], nodes)) for first in u[:n_first]]
         best[near], which = torch.stack(tops, 1).max(1)
         i[near] = u[which]
     zero = torch.zeros_like(best)
     state |= {"held": held, "bounded": bounded, "fixed": held, "k_held": k_held, "best": best, "i": i, "j": j,
-              "a": zero, "du": zero, "dp": zero, "turns": torch.zeros_like(i), "c": zero[:, None].expand(-1, 6)}
+              "a": zero, "du": zero, "dp": zero, "turns": torch.zeros_like(i), "c": zero[:, None].expand(-1, 6),
+              "old_i": i * 0 - 9, "old_j": i * 0, "old_a": zero, "old_u": zero, "old_p": zero}
     return pick(state, (best > 0).nonzero()[:, 0])
 
 
 def _gain(top, below):
     """Of a signal's energy, by what is no decay turned upside down."""
     return torch.where(top > 0, top * top / below, -1)
-
-
-def _signal_sums(state, i, j, nodes):
-    """Of a node's signal with y, and with itself, in double precision: parabolas are of small differences."""
-    f, y, node = state["f"], state["y"].double(), i * nodes.n_p + j
-    top = echo_sums(nodes.plain_water, y, node)[:, 0]
-    if not nodes.with_fat:
-        return top, nodes.sums[:, 0, 0][node]
-    fat = echo_sums(nodes.plain_fat, y, j)[:, 0]
-    return (1 - f) * top + f * fat, _of_shares(*nodes.sums[node, :, 0].unbind(1), f)
-
-
-def _of_shares(water, mixed, fat, f):
-    """What sums over water, water with fat, and fat give for a share of fat."""
-    g = 1 - f
-    return g * g * water + g * f * mixed + f * f * fat
-
-
-def _node_sums(state, nodes):
-    """Of signal and derivatives with y (three), and with each other (n, 6)."""
-    f, node = state["f"], state["i"] * nodes.n_p + state["j"]
-    t0, t1, t2 = echo_sums(nodes.water, state["y"], node).double().unbind(1)
-    if not nodes.with_fat:
-        return t0, t1, t2, nodes.sums[:, 0][node]
-    fat, by_p = echo_sums(nodes.fat, state["y"], state["j"]).double().unbind(1)
-    g = 1 - f
-    return g * t0 + f * fat, g * t1, g * t2 + f * by_p, _of_shares(*nodes.sums[node].unbind(1), f[:, None])
 
 
 def _walk(s, nodes):
@@ -217,7 +215,7 @@ def _walk(s, nodes):
         if not len(s["at"]):
             break
         i, j, noise, fixed = s["i"], s["j"], s["noise"], s["fixed"]
-        t0, t1, t2, c = _node_sums(s, nodes)
+        t0, t1, t2, c = node_sums(s, nodes)
         c00, c01, c02, c11, c12, c22 = c.unbind(1)
         here = p0 + j.double() * hp
         amp = torch.where(s["a"] > 0, s["a"], t0 / c00)
@@ -245,32 +243,29 @@ def _walk(s, nodes):
         nj = torch.where(fixed, j, (j + _cells(dp / hp, bold, 6)).clamp(0, n_p - 1))
         beyond = ((j == 0) & (here + dp < p0)) | ((j == n_p - 1) & (here + dp > p0 + (n_p - 1) * hp))
         beyond &= ~fixed
+        back = sane & ~beyond & (ni == s["old_i"]) & (nj == s["old_j"])
+        t = torch.where(back, _meet(s, du / hu, dp / hp, ni - i, nj - j), 0)
+        old = {"old_i": torch.where(beyond, -9, i), "old_j": j, "old_a": a, "old_u": du / hu, "old_p": dp / hp}
+        a = a + t * (s["old_a"] - a)
+        du, dp = du + t * ((ni - i + s["old_u"]) * hu - du), dp + t * ((nj - j + s["old_p"]) * hp - dp)
+        ni, nj = torch.where(t > 0, i, ni), torch.where(t > 0, j, nj)
         there = sane & ~beyond & (ni == i) & (nj == j)
         done = there & ((noise == 0) | (s["turns"] >= TURNS))
         s |= {"a": a, "du": du, "dp": dp, "c": c}
         settled.append(pick(s, done.nonzero()[:, 0]))
         lost.append(pick(s, (~sane).nonzero()[:, 0]))
         s |= {"i": ni, "j": torch.where(beyond, j, nj), "dp": torch.where(beyond, 0, dp), "fixed": fixed | beyond}
+        s |= old
         turned = (there & ~done).nonzero()[:, 0]
         if len(turned):  # magnitudes to what the likelihood of Rician noise takes for signals, then once more
             t = pick(s, turned)
-            mu = t["a"][:, None] * _model(t, nodes)
+            mu = t["a"][:, None] * linear_model(t, nodes)
             z = t["seen"] * mu / (t["noise"] ** 2)[:, None]
             y = t["seen"] * ratio(nodes.ratios, z)
             s["y"], s["turns"] = s["y"].index_copy(0, turned, y.float()), s["turns"] + (there & ~done)
+            s["old_i"] = torch.where(there, -9, s["old_i"])
         s = pick(s, (sane & ~done).nonzero()[:, 0])
     return join(settled), join([*lost, s])
-
-
-def _model(s, nodes):
-    """The echoes of the linear model at its node, for unit amplitude."""
-    rows = nodes.water[s["i"] * nodes.n_p + s["j"]]
-    du, dp = (s[name].float()[:, None] for name in ("du", "dp"))
-    model = rows[..., 0] + du * rows[..., 1] + dp * rows[..., 2]
-    if not nodes.with_fat:
-        return model
-    fat, f = nodes.fat[s["j"]], s["f"].float()[:, None]
-    return (1 - f) * model + f * (fat[..., 0] + dp * fat[..., 1])
 
 
 def _climb(s, nodes):
@@ -281,7 +276,7 @@ def _climb(s, nodes):
     s["weight"] = torch.where(held | ~s["bounded"], 0, rel**2)
 
     def explained(s, i, j):
-        top, below = _signal_sums(s, i, j, nodes)
+        top, below = signal_sums(s, i, j, nodes)
         return top * top.abs() / below - s["weight"] * (p0 + j.double() * hp - s["prior"]) ** 2
 
     s["j"] = torch.where(held, s["k_held"], s["j"])
@@ -318,9 +313,9 @@ def _climb(s, nodes):
     dp = torch.minimum(torch.maximum(cj + dp, (j - NEAR).clamp(min=0)), (j + NEAR).clamp(max=n_p - 1)) - j
     du = torch.where(guu < 0, torch.minimum(torch.maximum(ci + du, i - NEAR), i + NEAR) - i, 0)
     s |= {"du": du * hu, "dp": torch.where(held, 0, dp) * hp}
-    w = _model(s, nodes)
+    w = linear_model(s, nodes)
     a = (w * s["y"]).sum(1, dtype=torch.float64) / (w * w).sum(1, dtype=torch.float64)
-    c = _node_sums(s, nodes)[3].clone()
+    c = node_sums(s, nodes)[3].clone()
     c[:, 5] += s["weight"] / (a * a)
     return pick(s | {"a": a, "c": c}, (a > 0).nonzero()[:, 0])
 
@@ -329,7 +324,7 @@ def _answer(s, nodes):
     """Numbers of voxels, their answers (6, n), and which of them lie within bounds."""
     u0, hu, p0, hp = nodes.axes
     m, a, noise, fixed = s["y"].shape[1], s["a"], s["noise"], s["fixed"]
-    left = ((s["y"] - a.float()[:, None] * _model(s, nodes)) ** 2).sum(1).double()
+    left = ((s["y"] - a.float()[:, None] * linear_model(s, nodes)) ** 2).sum(1).double()
     u = u0 + s["i"].double() * hu + s["du"]
     t2 = torch.exp(u)
     variance = torch.where(noise > 0, noise * noise, left / (m - torch.where(fixed, 2, 3)))

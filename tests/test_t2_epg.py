@@ -12,7 +12,8 @@ from test_epg import spins, turn
 from mrmyo import t2_epg_free, t2_epg_kernels
 from mrmyo.epg import epg_signal, slice_profile
 from mrmyo.t2 import AT_BOUND, FITTED, LOW_SIGNAL, NOT_FINITE, OUTSIDE_MASK, SignalError, fit_t2
-from mrmyo.t2_epg import EpgAssumptions, _table, calibrate_fat, fat_bias
+from mrmyo.t2_epg import EpgAssumptions, calibrate_fat, fat_bias
+from mrmyo.t2_epg_table import make_table
 from mrmyo.t2_rician import information_table, ratio_table
 from mrmyo.volume import GridError, Volume
 
@@ -114,8 +115,8 @@ def test_compiled_equals_pure_python():
     rng = np.random.default_rng(7)
     signal = magnitudes(train(rng.uniform(25, 90, 60), rng.uniform(0.6, 1, 60)), 0.02, 8).astype(np.float32)
     signal[3, 2], signal[4, 0], signal[5], signal[6] = np.nan, np.inf, 0, -signal[6]
-    table, n = _table(10.0, 10, 0, WATER), 60
-    tables = table.water, table.fat, table.axes, table.starts, 6, ratio_table()
+    table, n = make_table(10.0, 10, 0, WATER), 60
+    tables = table.water, table.fat, table.axes, table.starts, 6, table.basis, ratio_table()
     zeros, some = np.zeros(n, np.float32), np.full(n, 0.1, np.float32)
     free, near = np.full(n, np.inf, np.float32), np.full(n, 0.01, np.float32)
     for args in ((zeros, zeros, zeros, free), (zeros + 0.02, some, some / 5, near), (zeros, some, some / 5, zeros)):
@@ -131,9 +132,9 @@ def test_compiled_equals_pure_python():
     found = []
     for fit in (t2_epg_free.fit_free, t2_epg_free.fit_free.py_func):
         out, good = np.zeros((6, n), np.float32), np.zeros(n, bool)
-        centroids = np.linspace(1, 5, table.water.shape[0]).astype(np.float32)
         with np.errstate(all="ignore"):
-            fit(signal, table.water, table.inverse, table.variance, table.axes, centroids, 15, out, good)
+            fit(signal, table.water, table.inverse, table.variance, table.axes, table.basis, table.corner,
+                table.nearest, out, good)
         found.append((out[:, good], good))
     assert np.array_equal(found[0][1], found[1][1]) and found[0][1].sum() > 40
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=5e-3, atol=1e-4)
