@@ -1,8 +1,8 @@
 """The T2 fits in PyTorch, on the CPU or a GPU. Apart, so that torch is imported only where a device is asked for.
 
 Here: which device, batches, and the fit of one exponential; :mod:`mrmyo.t2_torch_epg` has the one under stimulated
-echoes, :mod:`mrmyo.t2_torch_nodes` its table. The compiled loops are the reference, and every step here is theirs, taken by all voxels of
-a batch at once. Voxels that have arrived leave the batch.
+echoes, :mod:`mrmyo.t2_torch_nodes` its table. The compiled loops are the reference, and every step here is theirs,
+taken by all voxels of a batch at once. Voxels that have arrived leave the batch.
 """
 
 from __future__ import annotations
