@@ -84,14 +84,16 @@ def _fit_free(signal, table, out):
 
 def _fit_rest(signal, table, sigma, fat_fraction, b1, b1_sd):
     """The slower loop, which knows fat, noise and what is known of B1, and says why a voxel could not be fitted."""
-    from mrmyo.t2_epg_kernels import fit_table, scale_signals
+    from mrmyo.t2_epg_kernels import fit_table
+    from mrmyo.t2_epg_steps import scale_signals
     from mrmyo.t2_rician import ratio_table
 
     n = len(signal)
     status = np.full(n, FITTED, dtype=np.uint8)
     noise = np.zeros(n, np.float32) if sigma is None else sigma.astype(np.float32)
     scaled, peak = np.empty(signal.shape, np.float32), np.empty(n)  # any unit of signal gives the same arithmetic
-    scale_signals(signal if signal.dtype.kind == "f" else signal.astype(np.float32), scaled, peak)
+    narrow = signal.dtype.kind != "f" or signal.dtype.itemsize <= 4
+    scale_signals(signal.astype(np.float32 if narrow else np.float64, copy=False), scaled, peak)
     status[~(peak > LOW_SIGNAL_SIGMAS * noise)] = LOW_SIGNAL
     status[np.isnan(peak)] = NOT_FINITE
     share = np.zeros(n, np.float32) if fat_fraction is None else np.clip(fat_fraction, 0, 1).astype(np.float32)

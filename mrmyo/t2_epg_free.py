@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mrmyo.t2_epg_kernels import NEAR, OPTIONS, cells, meet
+from mrmyo.t2_epg_steps import NEAR, OPTIONS, cells, meet
 
 __all__ = ["fit_free"]
 
@@ -28,8 +28,8 @@ def fit_free(signal, table, inverse, variance, axes, basis, corner, nearest, out
     variance : (n_u, n_p + 1, 2) float32
         Of du and dp, not in cells, for unit amplitude and noise.
     axes : (4,) float64
-    basis : (3, k * LANES) float32
-        Three sums over the echoes that tell most of a decay.
+    basis : (6, k * LANES) float32
+        Sums over the echoes; the first three tell most of a decay.
     corner : (2, 2) float32
         Of the second and the third over the first: least value, and cells per unit, of the map `nearest`.
     nearest : (s, s) int32
@@ -59,7 +59,7 @@ def fit_free(signal, table, inverse, variance, axes, basis, corner, nearest, out
                 a += basis[0, e] * y[b, e]
                 x1 += basis[1, e] * y[b, e]
                 x2 += basis[2, e] * y[b, e]
-            begun = a > 0 and peak < 1e15
+            begun = a > 0 and 1e-15 < peak < 1e15  # beyond, squares leave single precision
             x1, x2 = (x1 / a - corner[0, 0]) * corner[0, 1], (x2 / a - corner[1, 0]) * corner[1, 1]
             x1 = min(max(x1, zero), last) if begun else zero
             x2 = min(max(x2, zero), last) if begun else zero

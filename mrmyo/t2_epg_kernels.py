@@ -8,57 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["LANES", "NEAR", "OPTIONS", "cells", "fit_table", "meet", "scale_signals"]
+from mrmyo.t2_epg_steps import NEAR, OPTIONS, cells, meet
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
-LANES = 8  # echoes are filled up with zeros to a multiple of it, so that vectors hold them all
+__all__ = ["fit_table"]
+
 LOOKUPS = 20  # at most; most voxels need three
 NARROW = 0.1
-NEAR = 0.6  # in cells: a node this near is near enough
-
-
-@njit(**OPTIONS)
-def scale_signals(signal, scaled, peak):
-    """Signals (n, m) over their largest echo into `scaled`, that into `peak`; NaN in `peak` where one is not finite."""
-    n, m = signal.shape
-    for v in range(n):
-        most, finite = signal[v, 0], True
-        for e in range(m):
-            most = max(most, signal[v, e])
-            finite &= np.isfinite(signal[v, e])
-        peak[v] = most if finite else np.nan
-        for e in range(m):
-            scaled[v, e] = signal[v, e] / most
-
-
-@njit(**OPTIONS)
-def cells(step, bold, most):
-    """How many nodes to go for a step in cells; none when it is near, at least one else."""
-    if abs(step) <= NEAR:
-        return 0
-    cells = int(np.rint(bold * min(max(step, -most), most)))
-    return cells if cells else (1 if step > 0 else -1)
-
-
-@njit(**OPTIONS)
-def meet(step_u, step_p, other_u, other_p, across_u, across_p):
-    """Where two neighbouring nodes that send a voxel to each other agree: the share of the way to the other one.
-
-    Noise and the curvature of the model make both steps too long; between the two the step along their line falls
-    from one sign to the other, and is taken to do so evenly. 0 where it does not.
-
-    Parameters
-    ----------
-    step_u, step_p : float
-        The step from the one node, in cells.
-    other_u, other_p : float
-        The step from the other.
-    across_u, across_p : int
-        From the one to the other: -1, 0 or 1.
-    """
-    here = step_u * across_u + step_p * across_p
-    there = other_u * across_u + other_p * across_p
-    return here / (here - there) if here > 0 and there < 0 else here * 0
 
 
 @njit(**OPTIONS)
@@ -142,8 +97,9 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
         Nodes to begin from; the one that explains most of the signal is taken.
     n_first : int
         How many of them have the first p: these are enough where p is known.
-    basis : (3, k * LANES) float32
-        Three sums over the echoes that tell most of a decay: enough to choose among `starts`.
+    basis : (6, k * LANES) float32
+        Sums over the echoes in which every signal of water and fat lies to a thousandth: what a start explains is told
+        by them.
     ratio : (r, 2) float64
         Table of `mrmyo.t2_rician`.
     out : (6, n) float32, written
@@ -158,16 +114,16 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
     width, n_starts = table.shape[3], starts.shape[0]
     y, g, gu, gp = np.zeros((4, width), np.float32)
     zero, one = np.float32(0), np.float32(1)
-    first, tops = np.zeros((9, n_starts), np.float32), np.empty(n_starts, np.float32)
+    first, tops = np.zeros((15, n_starts), np.float32), np.empty(n_starts, np.float32)
     for s in range(n_starts):
         for e in range(m):
             w, x = table[starts[s, 0], starts[s, 1], 0, e], fat[starts[s, 1], 0, e]
-            for k in range(3):
+            for k in range(6):
                 first[k, s] += basis[k, e] * w
-                first[3 + k, s] += basis[k, e] * x
-            first[6, s] += w * w
-            first[7, s] += 2 * w * x
-            first[8, s] += x * x
+                first[6 + k, s] += basis[k, e] * x
+            first[12, s] += w * w
+            first[13, s] += 2 * w * x
+            first[14, s] += x * x
     for v in range(n):
         for e in range(m):
             y[e] = signal[v, e]
@@ -183,16 +139,22 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
                 if value > best:
                     best, i, j = value, starts[s, 0], k_held
         else:
-            x0, x1, x2 = zero, zero, zero
+            x0, x1, x2, x3, x4, x5 = zero, zero, zero, zero, zero, zero
             for e in range(width):
                 x0 += basis[0, e] * y[e]
                 x1 += basis[1, e] * y[e]
                 x2 += basis[2, e] * y[e]
+                x3 += basis[3, e] * y[e]
+                x4 += basis[4, e] * y[e]
+                x5 += basis[5, e] * y[e]
             rest = one - f
             for s in range(n_starts):
-                top = rest * (x0 * first[0, s] + x1 * first[1, s] + x2 * first[2, s])
-                top += f * (x0 * first[3, s] + x1 * first[4, s] + x2 * first[5, s])
-                below = rest * (rest * first[6, s] + f * first[7, s]) + f * f * first[8, s]
+                water = x0 * first[0, s] + x1 * first[1, s] + x2 * first[2, s]
+                water += x3 * first[3, s] + x4 * first[4, s] + x5 * first[5, s]
+                lipid = x0 * first[6, s] + x1 * first[7, s] + x2 * first[8, s]
+                lipid += x3 * first[9, s] + x4 * first[10, s] + x5 * first[11, s]
+                top = rest * water + f * lipid
+                below = rest * (rest * first[12, s] + f * first[13, s]) + f * f * first[14, s]
                 tops[s] = top * max(top, zero) / below
             for s in range(n_starts):
                 if tops[s] > best:
@@ -276,6 +238,8 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
                     a += t * (old_a - a)
                     du += t * ((ni - i + old_u) * hu - du)
                     dp += t * ((nj - j + old_p) * hp - dp)
+                    if not fixed_p:
+                        dp = min(max(dp, p0 - here), p0 + (n_p - 1) * hp - here)
                     ni, nj = i, j
             if ni == i and nj == j:
                 if noise == 0 or turns >= 4:

@@ -14,7 +14,10 @@ __all__ = ["B1_RANGE", "STARTS_MS", "EpgAssumptions", "Table", "known_b1", "make
 T2_RANGE_MS = (10.0, 300.0)
 B1_RANGE = (0.45, 1.2)
 N_T2, N_B1 = 200, 61
+N_SUMS = 6  # of the echoes: in the space of water and fat signals they leave a thousandth out
 N_CELLS = 64  # each way, of the map from signals to the node that the quick fit begins from
+MIDDLE = N_B1 // 4  # the p to begin from where three sums do not tell it
+MOST_MAPPED = 12  # echoes; in longer trains the noise floor of the late ones misleads the map
 NARROW = 1e-4  # for derivatives by differences
 STARTS_MS, STARTS_B1 = (20.0, 30.0, 42.0, 60.0, 90.0, 150.0), (0.58, 0.72, 0.85, 0.97)
 WIDE_SD = 0.25  # with a slice profile B1 beyond the turning point of the signal is told only by what is plausible
@@ -110,41 +113,51 @@ def make_table(step_ms, n_echoes, skipped, assumptions) -> Table:
     fat = assumptions.residual_fat * np.stack([train(fat_t2, p, fat_t1), by_p(fat_t2, fat_t1)], axis=1)
     axes = np.array([u[0], u[1] - u[0], p[0], p[1] - p[0]])
     at = [np.abs(u - np.log(t)).argmin() for t in STARTS_MS]
-    starts = np.array([(i, np.abs(to_b1(p) - b).argmin()) for b in STARTS_B1 for i in at])
-    inverse, variance = _inverses(water)
+    # without the first echo two nodes far apart give nearly the same signal: begin where B1 is likelier
+    starts = np.array([(i, np.abs(to_b1(p) - b).argmin()) for b in (STARTS_B1[1:2] if skipped else STARTS_B1)
+                       for i in at])
+    basis = _sums_that_tell(np.concatenate([water[:, :, 0].reshape(-1, n_echoes), fat[:, 0]]))
+    inverse, variance = _inverses(water if hard else water[:0])  # the quick fit is for hard pulses only
     inverse[:, :, 1:] /= axes[[1, 3], None]
-    basis, corner, nearest = _map_of_starts(water[:, :, 0])
+    all_p = not skipped and n_echoes <= MOST_MAPPED
+    corner, nearest = _map_of_starts(water[:, :, 0], basis[:3], slice(None) if all_p else slice(MIDDLE, MIDDLE + 1))
     return Table(n_echoes, _filled(water), _filled(fat), axes, starts, hard, _filled(inverse),
-                  variance.astype(np.float32), _filled(basis), corner, nearest)
+                 variance.astype(np.float32), _filled(basis), corner, nearest)
 
 
 def _filled(echoes):
     """In single precision, with zeros after the echoes."""
-    from mrmyo.t2_epg_kernels import LANES
+    from mrmyo.t2_epg_steps import LANES
 
     more = -echoes.shape[-1] % LANES
     return np.pad(echoes, [(0, 0)] * (echoes.ndim - 1) + [(0, more)]).astype(np.float32)
 
 
-def _map_of_starts(signals):
-    """Which node explains most of a signal, as far as three sums over its echoes tell.
+def _sums_that_tell(signals):
+    """The first singular vectors (`N_SUMS`, m) of signals (n, m), zeros where there are fewer: sums over the echoes."""
+    scaled = signals / np.maximum(np.linalg.norm(signals, axis=1, keepdims=True), 1e-12)
+    basis = np.linalg.svd(scaled, full_matrices=False)[2][:N_SUMS]
+    basis *= np.where(basis.sum(axis=1, keepdims=True) < 0, -1, 1)
+    return np.pad(basis, [(0, N_SUMS - len(basis)), (0, 0)])
 
-    The sums are those along the first singular vectors of all signals (n_u, n_p, m); the second and the third over the
-    first are cut into cells. Returns the vectors (3, m), the least value and the cells per unit of both, and the node
-    i * n_p + j of every cell.
+
+def _map_of_starts(signals, basis, columns):
+    """Which node of these columns of signals (n_u, n_p, m) explains most of one, as far as three sums (3, m) tell.
+
+    The second and the third over the first are cut into cells. Returns the least value and the cells per unit of both,
+    and the node i * n_p + j of every cell.
     """
-    flat = signals.reshape(-1, signals.shape[-1])
-    basis = np.linalg.svd(flat / np.linalg.norm(flat, axis=1, keepdims=True), full_matrices=False)[2][:3]
-    basis *= np.sign(basis.sum(axis=1, keepdims=True))
-    sums = flat @ basis.T
-    ratios = sums[:, 1:] / sums[:, :1]
+    sums = signals @ basis.T
+    ratios = (sums[..., 1:] / sums[..., :1]).reshape(-1, 2)
     low, span = ratios.min(axis=0), np.ptp(ratios, axis=0)
     low, span = low - 0.1 * span, 1.2 * span
     lines = [np.linspace(a, a + b, N_CELLS) for a, b in zip(low, span, strict=True)]
     cells = np.stack([np.ones((N_CELLS, N_CELLS)), *np.meshgrid(*lines, indexing="ij")], axis=-1)
-    unit = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).T
-    nearest = np.stack([(row @ unit).argmax(axis=1) for row in cells]).astype(np.int32)
-    return basis, np.stack([low, (N_CELLS - 1) / span], axis=1).astype(np.float32), nearest
+    nodes = np.arange(signals[..., 0].size).reshape(signals.shape[:2])[:, columns].ravel()
+    unit = sums.reshape(-1, 3)[nodes]
+    unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).T
+    nearest = np.stack([nodes[(row @ unit).argmax(axis=1)] for row in cells]).astype(np.int32)
+    return np.stack([low, (N_CELLS - 1) / span], axis=1).astype(np.float32), nearest
 
 
 def _inverses(water):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from mrmyo.t2_epg_free import LOOKUPS as FREE_LOOKUPS
-from mrmyo.t2_epg_kernels import LOOKUPS, NARROW, NEAR
+from mrmyo.t2_epg_kernels import LOOKUPS, NARROW
+from mrmyo.t2_epg_steps import NEAR
 from mrmyo.t2_inputs import AT_BOUND, FITTED, LOW_SIGNAL, LOW_SIGNAL_SIGMAS, NOT_FINITE
 from mrmyo.t2_torch import batches, join, pick, ratio, upload
 from mrmyo.t2_torch_nodes import echo_sums, linear_model, node_sums, of_shares, signal_sums, to_nodes
@@ -61,19 +62,19 @@ def fit_epg_on(device, signal, table, prior, prior_sd, *, n_first, sigma=None, f
 
 
 def _cells(step, bold, most):
-    """As `mrmyo.t2_epg_kernels.cells`."""
+    """As `mrmyo.t2_epg_steps.cells`."""
     far = torch.round(bold * step.clamp(-most, most))
     far = torch.where(far == 0, torch.where(step > 0, 1.0, -1.0).to(far), far)
     return torch.where(step.abs() <= NEAR, 0, far.nan_to_num()).long()
 
 
 def _sums(signal, nodes):
-    """Three sums over the echoes that tell most of a decay, in full single precision."""
+    """Sums over the echoes, in full single precision; the first three tell most of a decay."""
     return (signal[..., None] * nodes.basis).sum(1)
 
 
 def _meet(state, du, dp, across_u, across_p):
-    """As `mrmyo.t2_epg_kernels.meet`, from the step before in `state`; in cells."""
+    """As `mrmyo.t2_epg_steps.meet`, from the step before in `state`; in cells."""
     here = du * across_u + dp * across_p
     there = state["old_u"] * across_u + state["old_p"] * across_p
     back = (across_u.abs() <= 1) & (across_p.abs() <= 1) & (here > 0) & (there < 0)
@@ -84,8 +85,9 @@ def _free(signal, nodes, out):
     """No fat, B1 free, least squares: write what is sure into `out`; the numbers of all other voxels."""
     n_u, n_p, m = nodes.n_u, nodes.n_p, signal.shape[1]
     u0, hu, p0, hp = nodes.axes
-    total, second, third = _sums(signal, nodes).unbind(1)
-    begun = ((total > 0) & (signal.amax(1) < 1e15)).nonzero()[:, 0]
+    total, second, third = _sums(signal, nodes)[:, :3].unbind(1)
+    peak = signal.amax(1)
+    begun = ((total > 0) & (peak > 1e-15) & (peak < 1e15)).nonzero()[:, 0]
     last = len(nodes.nearest) - 1
     cell = [((x[begun] / total[begun] - low) * scale).clamp(0, last).add(0.5).long()
             for x, (low, scale) in zip((second, third), nodes.corner, strict=True)]
@@ -248,6 +250,7 @@ def _walk(s, nodes):
         old = {"old_i": torch.where(beyond, -9, i), "old_j": j, "old_a": a, "old_u": du / hu, "old_p": dp / hp}
         a = a + t * (s["old_a"] - a)
         du, dp = du + t * ((ni - i + s["old_u"]) * hu - du), dp + t * ((nj - j + s["old_p"]) * hp - dp)
+        dp = torch.where((t > 0) & ~fixed, torch.maximum(torch.minimum(dp, p0 + (n_p - 1) * hp - here), p0 - here), dp)
         ni, nj = torch.where(t > 0, i, ni), torch.where(t > 0, j, nj)
         there = sane & ~beyond & (ni == i) & (nj == j)
         done = there & ((noise == 0) | (s["turns"] >= TURNS))

@@ -16,7 +16,7 @@ PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of signal, derivativ
 
 @dataclass(frozen=True)
 class Nodes:
-    """A table of `mrmyo.t2_epg` on a device, echoes before parts: water (n_u * n_p, m, 3), fat (n_p, m, 2)."""
+    """A table of `mrmyo.t2_epg_table` on a device, echoes before parts: water (n_u * n_p, m, 3), fat (n_p, m, 2)."""
 
     water: torch.Tensor
     fat: torch.Tensor
@@ -26,7 +26,7 @@ class Nodes:
     inverse: torch.Tensor
     variance: torch.Tensor
     starts: torch.Tensor
-    basis: torch.Tensor  # (m, 3) in single precision
+    basis: torch.Tensor  # (m, 6) in single precision
     corner: torch.Tensor
     nearest: torch.Tensor
     ratios: torch.Tensor

@@ -212,3 +212,50 @@ def test_trains_that_begin_late():
     assert fit_t2(signal, TIMES, model="epg", skip_first=True).t2_ms == pytest.approx([30, 50], abs=0.1)
     with pytest.raises(SignalError, match="begins with echo 3"):
         fit_t2(signal[:, 2:], TIMES[2:], model="epg")
+
+
+@pytest.mark.parametrize("n_echoes", [6, 10, 17])
+@pytest.mark.parametrize("options", [{}, {"sigma": 1.0}, {"fat_fraction": 0.0}], ids=["plain", "noise", "fat"])
+def test_without_the_first_echo_the_likelier_of_two_nodes_is_found(options, n_echoes):
+    rng = np.random.default_rng(12)
+    t2, b1 = rng.uniform(25, 60, 2000), rng.uniform(0.7, 0.95, 2000)
+    signal = magnitudes(100 * train(t2, b1, n_echoes=n_echoes), 1.0, 3)
+    options = {name: np.full(2000, value) for name, value in options.items()}
+    times = np.arange(1, n_echoes + 1) * 10.0
+    maps = fit_t2(signal, times, model="epg", skip_first=True, **options)
+    assert (maps.status == FITTED).all() and np.mean(np.abs(maps.t2_ms / t2 - 1) > 0.15) < 0.012
+    clean = fit_t2(train(t2, b1, n_echoes=n_echoes), times, model="epg", skip_first=True)
+    assert np.mean(np.abs(clean.t2_ms / t2 - 1) < 0.01) > 0.99
+
+
+def test_long_trains_in_noise_find_the_best_fit():
+    """Least squares over a grid of T2 and B1 explains hardly any signal better than the fit does."""
+    rng = np.random.default_rng(13)
+    grid_t2, grid_b1 = (a.ravel() for a in np.meshgrid(np.geomspace(12, 280, 120), np.linspace(0.46, 1, 50)))
+    for n_echoes, snr in ((10, 20), (16, 20), (32, 20), (32, 50)):
+        signal = magnitudes(train(rng.uniform(20, 90, 400), rng.uniform(0.6, 1, 400), n_echoes=n_echoes), 1 / snr, 4)
+        shapes = train(grid_t2, grid_b1, n_echoes=n_echoes)
+        shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+        best = np.sqrt((signal**2).sum(1) - (signal @ shapes.T).max(1) ** 2)
+        maps = fit_t2(signal, np.arange(1, n_echoes + 1) * 10.0, model="epg")
+        reached = maps.residual * np.sqrt(n_echoes)
+        assert np.mean(reached > 1.05 * best) < 0.02
+
+
+def test_signals_of_any_type_and_b1_within_its_range():
+    rng = np.random.default_rng(14)
+    made = EpgAssumptions(profile=slice_profile())
+    signal = magnitudes(1000 * train(rng.uniform(25, 90, 3000), rng.uniform(0.5, 1.15, 3000), made=made), 30, 6)
+    for options in ({}, {"sigma": 30.0}, {"assumptions": made}):
+        expected = fit_t2(signal.astype(np.float32), TIMES, model="epg", **options)
+        known = expected.b1[expected.status == FITTED]
+        assert known.min() >= 0.45 - 1e-6 and known.max() <= 1.2 + 1e-6
+        for kind in (">f4", ">f8", np.longdouble, np.float64):
+            found = fit_t2(signal.astype(np.float32).astype(kind), TIMES, model="epg", **options)
+            assert np.array_equal(found.status, expected.status)
+            assert np.mean(np.abs(found.t2_ms / expected.t2_ms - 1)[expected.status == FITTED] < 1e-3) > 0.995
+        for kind in (np.float16, ">i2", np.uint16):
+            found = fit_t2(np.rint(signal).astype(kind), TIMES, model="epg", **options)
+            assert np.nanmedian(found.t2_ms) == pytest.approx(np.nanmedian(expected.t2_ms), rel=0.02)
+    tiny, plain = (np.nanmedian(fit_t2(signal * unit, TIMES, model="epg").t2_std_ms) for unit in (1e-28, 1.0))
+    assert tiny == pytest.approx(plain, rel=0.01)
