@@ -31,7 +31,6 @@ __all__ = ["CROP", "KIND", "N_CLASSES", "PIXEL_MM", "Model", "Segmentation", "Se
 MODEL_PATH = Path(__file__).parent / "models" / "thigh_vnet.safetensors"
 CHANNELS = (16, 32, 48, 64, 96)
 KIND = "2-D V-Net, three heads"
-TOGETHER = "2-D V-Nets, three heads each, their probabilities averaged"
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,15 @@ class Segmentation:
 
 
 def build_network(*, channels=CHANNELS, n_classes=N_CLASSES, kind="2-D V-Net"):
-    """An untrained network for (n, 1, 192, 192) normalised images: a plain V-Net, that with three heads (`KIND`), or
-    several of these (`TOGETHER`; `channels` then holds those of each)."""
+    """An untrained network for (n, 1, 192, 192) normalised images: a plain V-Net, or that with three heads (`KIND`)."""
     import torch
 
-    from mrmyo.segmentation_network import ThighNet, ThighNets, VNet
+    from mrmyo.segmentation_network import ThighNet, VNet
 
-    known = {"2-D V-Net": (VNet, n_classes), KIND: (ThighNet, n_classes - 2), TOGETHER: (ThighNets, n_classes - 2)}
-    if kind not in known:
-        raise SegmentationError(f"Found a model card with the architecture {kind!r}; expected one of "
-                                f"{', '.join(map(repr, known))}.")
-    build, n = known[kind]
-    return build(tuple(channels), n).to(memory_format=torch.channels_last)
+    if kind not in ("2-D V-Net", KIND):
+        raise SegmentationError(f"Found a model card with the architecture {kind!r}; expected '2-D V-Net' or {KIND!r}.")
+    network = ThighNet(tuple(channels), n_classes - 2) if kind == KIND else VNet(tuple(channels), n_classes)
+    return network.to(memory_format=torch.channels_last)
 
 
 def model_hash(path=None) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-__all__ = ["ThighNet", "ThighNets", "VNet", "fused", "has_bfloat16", "read_weights"]
+__all__ = ["ThighNet", "VNet", "fused", "has_bfloat16", "read_weights"]
 
 
 def has_bfloat16() -> bool:
@@ -112,37 +112,13 @@ class ThighNet(VNet):
         return probability, scope.float().sigmoid(), tissue[:, 0]
 
 
-class ThighNets(nn.Module):
-    """Several networks for thighs that are asked together: the mean of their probabilities.
-
-    Parameters
-    ----------
-    channels : sequence of sequence of int
-        Of each.
-    n_names : int
-    """
-
-    def __init__(self, channels, n_names):
-        super().__init__()
-        self.nets = nn.ModuleList(ThighNet(tuple(each), n_names) for each in channels)
-
-    def probabilities(self, x):
-        """As of a `ThighNet`."""
-        return self.parts(x)[:2]
-
-    def parts(self, x):
-        """As of a `ThighNet`."""
-        found = zip(*(net.parts(x) for net in self.nets), strict=True)
-        return tuple(sum(part) / len(self.nets) for part in found)
-
-
 def fused(network):
     """A copy for inference whose batch normalisation is folded into the convolutions before it: the same numbers to
     rounding, in four fifths of the time."""
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     network = copy.deepcopy(network).eval()
-    for block in [part for part in network.modules() if isinstance(part, Block)]:
+    for block in [*network.blocks, *network.merge]:
         first, first_norm, relu, second, second_norm = block.body
         block.body = nn.Sequential(fuse_conv_bn_eval(first, first_norm), relu, fuse_conv_bn_eval(second, second_norm))
     return network.to(memory_format=torch.channels_last)

@@ -192,10 +192,10 @@ def test_a_crop_shows_what_lies_there():
 def test_folding_batch_norm_changes_nothing_but_rounding(thighs):
     from safetensors.torch import load_file
 
-    from mrmyo.segmentation import build_network
+    from mrmyo.segmentation import KIND, build_network
 
     card = load_model().card["architecture"]
-    plain = build_network(channels=card["channels"], n_classes=card["classes"], kind=card["kind"]).eval()
+    plain = build_network(channels=card["channels"], n_classes=card["classes"], kind=KIND).eval()
     plain.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(MODEL_PATH).items()})
     images = normalise(np.moveaxis(thighs[0].array[30:190, 10:170, :2], 2, 0))
     batch = torch.from_numpy(images[:, None])
@@ -218,39 +218,3 @@ def test_importing_the_room_stays_quick():
 
     code = "import sys, mrmyo.segmentation; sys.exit(any(m in sys.modules for m in ('torch', 'scipy.stats', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ}).returncode == 0
-
-
-def test_networks_in_one_file_are_asked_together(tmp_path, monkeypatch):
-    import json
-
-    from safetensors.torch import save_file
-
-    from mrmyo.segmentation import KIND, SegmentationError, build_network
-
-    monkeypatch.syspath_prepend("scripts")
-    import join_models
-
-    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
-    for path, channels in zip(paths, [(8, 8), (8, 16)], strict=True):
-        network = build_network(channels=channels, kind=KIND)
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
-        made = {"kind": KIND, "channels": channels, "classes": 15, "parameters": 1}
-        path.with_suffix(".json").write_text(json.dumps(
-            {"name": path.stem, "sha256": "", "architecture": made, "input": {}, "training": {}, "data": path.stem}))
-    both = tmp_path / "both.safetensors"
-    monkeypatch.setattr("sys.argv", ["join_models.py", str(both), *map(str, paths)])
-    join_models.main()
-    one, other, joined = (load_model(path) for path in [*paths, both])
-    assert joined.card["sha256"].startswith(joined.hash) and joined.card["architecture"]["parameters"] == 2
-    batch = torch.rand(2, 1, 64, 64)
-    with torch.inference_mode():
-        parts = [model.network.parts(batch) for model in (one, other, joined)]
-    for a, b, mean in zip(*parts, strict=True):
-        np.testing.assert_allclose(mean, (a + b) / 2, atol=1e-6)
-        assert not np.allclose(a, b, atol=1e-3)
-    with pytest.raises(SystemExit, match="expected '2-D V-Net, three heads'"):
-        join_models.join([both])
-    strange = {"architecture": {"kind": "other", "channels": [8], "classes": 15}}
-    both.with_suffix(".json").write_text(json.dumps(strange))
-    with pytest.raises(SegmentationError, match="averaged"):
-        load_model(both)
