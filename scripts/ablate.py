@@ -21,6 +21,7 @@ from mrmyo.segmentation import KIND, N_CLASSES, load_model, segment
 
 CHANNELS = (16, 32, 48, 64, 96)
 PLAIN = "2-D V-Net"
+SEEN = ("THIGH_061",)  # very likely the person of the development image
 VARIANTS = {
     "all parts": {},
     "real maps only": {"SHARE": {"map": 0.88, "parametric": 0.0, "negative": 0.12}},
@@ -59,8 +60,8 @@ def train(out, name, maps, steps, seed):
         if training.KIND == PLAIN:
             training.score_sections = lambda *_, **__: {}  # it asks for a scope, which a plain network does not tell
         given = maps if changes.get("maps", True) else None
-        return training.train(out, label_maps=given, hold_out=0 if given else None, steps=steps, seed=seed,
-                              channels=CHANNELS, blended=changes.get("blended", False))
+        return training.train(out, label_maps=given, hold_out=0 if given else None, leave_out=SEEN if given else (),
+                              steps=steps, seed=seed, channels=CHANNELS, blended=changes.get("blended", False))
     finally:
         for part, value in before.items():
             setattr(training_images, part, value)
