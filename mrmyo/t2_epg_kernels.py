@@ -98,8 +98,8 @@ def fit_table(signal, sigma, share, prior, prior_sd, table, fat, axes, starts, n
     n_first : int
         How many of them have the first p: these are enough where p is known.
     basis : (6, k * LANES) float32
-        Sums over the echoes in which every signal of water and fat lies to a thousandth: what a start explains is told
-        by them.
+        Sums over the echoes that leave a few thousandths of the energy of any signal of water or fat out: by them is
+        told what a start explains.
     ratio : (r, 2) float64
         Table of `mrmyo.t2_rician`.
     out : (6, n) float32, written
