@@ -117,10 +117,12 @@ def make_table(step_ms, n_echoes, skipped, assumptions) -> Table:
     starts = np.array([(i, np.abs(to_b1(p) - b).argmin()) for b in (STARTS_B1[1:2] if skipped else STARTS_B1)
                        for i in at])
     basis = _sums_that_tell(np.concatenate([water[:, :, 0].reshape(-1, n_echoes), fat[:, 0]]))
-    inverse, variance = _inverses(water if hard else water[:0])  # the quick fit is for hard pulses only
+    inverse, variance = _inverses(water if hard else water[:0])
     inverse[:, :, 1:] /= axes[[1, 3], None]
-    all_p = not skipped and n_echoes <= MOST_MAPPED
-    corner, nearest = _map_of_starts(water[:, :, 0], basis[:3], slice(None) if all_p else slice(MIDDLE, MIDDLE + 1))
+    corner, nearest = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.int32)
+    if hard:  # the quick fit is for hard pulses only
+        all_p = not skipped and n_echoes <= MOST_MAPPED
+        corner, nearest = _map_of_starts(water[:, :, 0], basis[:3], slice(None) if all_p else slice(MIDDLE, MIDDLE + 1))
     return Table(n_echoes, _filled(water), _filled(fat), axes, starts, hard, _filled(inverse),
                  variance.astype(np.float32), _filled(basis), corner, nearest)
 

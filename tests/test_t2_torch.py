@@ -142,8 +142,7 @@ def test_smooth_b1_mask_and_volume(device, made):
         # a voxel whose B1 rounding decides reaches its neighbours when B1 is smoothed, as in the compiled fit
         assert share_near(found.t2_ms[there], compiled.t2_ms[there], 1e-3) >= 0.998
         assert share_near(found.t2_ms[there], compiled.t2_ms[there], 5e-3) >= 0.999
-        assert share_near(found.b1[there], compiled.b1[there], 0, 2e-3) >= 0.995
-        assert share_near(found.b1[there], compiled.b1[there], 0, 5e-3) >= 0.999
+        assert share_near(found.b1[there], compiled.b1[there], 0, 2e-3) >= 0.998
         assert found.noise_volume == pytest.approx(compiled.noise_volume, rel=1e-6, nan_ok=True)
 
 
