@@ -123,16 +123,20 @@ def sample(plane, job, spacing) -> np.ndarray:
     return crop if job.side == "left" else crop[::-1]
 
 
-def run_network(network, stack, spacing, jobs, sides, *, passes=1, maps=False, progress=True) -> Found:
-    """The network on every job, pasted into the stack (slices, x, y)."""
+def run_network(network, stacks, spacing, jobs, sides, *, passes=1, maps=False, progress=True) -> Found:
+    """The network on every job, pasted into the stack (slices, x, y).
+
+    Of several stacks, contrasts of one grid, the probabilities are averaged; what is a thigh the first one tells.
+    """
+    stack = stacks[0]
     labels = np.zeros(stack.shape, np.uint8)
     best = np.zeros(stack.shape, np.float32)  # the winner's probability that this is muscle or bone
     out = [np.zeros(stack.shape, np.float32) for _ in range(2)] if maps else [None, None]
     scope, features = {side: np.zeros(len(stack)) for side in sides}, {}
     across, columns = ACROSS_MM / spacing[0], np.arange(stack.shape[1])
     for batch in track(_batches(jobs), label="Segmenting", show=progress):
-        images = normalise(np.stack([sample(stack[job.k], job, spacing) for job in batch]))
-        found, in_scope, air = probabilities(network, images, passes=passes)
+        images, (found, in_scope, air) = _see(network, stack, batch, spacing, passes)
+        found = _average(found, [_see(network, other, batch, spacing, passes) for other in stacks[1:]])
         known = {**features_of(found, images, air), "in_scope": in_scope}
         for i, job in enumerate(batch):
             scope[job.side][job.k] = in_scope[i] if np.ptp(images[i]) else np.nan  # a blank slice tells nothing
@@ -141,6 +145,23 @@ def run_network(network, stack, spacing, jobs, sides, *, passes=1, maps=False, p
             own = (columns >= low - across) & (columns < high + across)
             _paste(labels[job.k], best[job.k], [m if m is None else m[job.k] for m in out], found[i], job, spacing, own)
     return Found(labels, {side: _smooth(row) for side, row in scope.items()}, features, *out)
+
+
+def _see(network, stack, batch, spacing, passes):
+    """The images of the jobs of a batch, and what `probabilities` makes of them."""
+    images = normalise(np.stack([sample(stack[job.k], job, spacing) for job in batch]))
+    return images, probabilities(network, images, passes=passes)
+
+
+def _average(found, others):
+    """The mean of the probabilities (n, classes, x, y) over the contrasts; blank images do not count."""
+    import torch
+
+    total, count = found.clone(), torch.ones(len(found), 1, 1, 1)
+    for images, (more, _, _) in others:
+        shown = torch.from_numpy(np.ptp(images, axis=(1, 2)) > 0).float()[:, None, None, None]
+        total, count = total + shown * more, count + shown
+    return total / count
 
 
 def _smooth(scope):

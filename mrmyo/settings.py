@@ -30,7 +30,8 @@ _CHOICES = {
 }
 # what is no plain text: how to say it, and whether a value of a TOML file is one
 _KINDS = {
-    "segment_on": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(part, str) for part in v)),
+    **dict.fromkeys(("segment_on", "segment_beside"), (
+        "a list of texts", lambda v: isinstance(v, list) and all(isinstance(part, str) for part in v))),
     **dict.fromkeys(("t2_map_unit_ms", "erode_mm", "max_fat_fraction"), (
         "a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool))),
     "ignore_frame_of_reference": ("true or false", lambda v: isinstance(v, bool)),
@@ -51,6 +52,9 @@ class Settings:
     ----------
     segment_on : tuple of str
         Roles of the series to draw masks on, the first that a study has.
+    segment_beside : tuple of str
+        Roles of further Dixon images of the same acquisition from which the automatic mask is made as well; each takes
+        as long as the first. () for none.
     structural_plane : {"any", "axial", "coronal", "sagittal"}
         Acquired plane of the series to draw masks on.
     t2_source : {"auto", "echoes", "scanner_map"}
@@ -81,6 +85,7 @@ class Settings:
     """
 
     segment_on: tuple[str, ...] = ("in_phase", "water", "t2w", "t1w")
+    segment_beside: tuple[str, ...] = ("opposed_phase", "fat")
     structural_plane: str = "any"
     t2_source: str = "auto"
     t2_model: str = "mono"
@@ -96,8 +101,9 @@ class Settings:
     def __post_init__(self):
         roles = self.roles.items() if isinstance(self.roles, Mapping) else self.roles
         object.__setattr__(self, "roles", tuple(sorted((str(role), which) for role, which in roles)))
-        object.__setattr__(self, "segment_on", tuple(self.segment_on))
-        for role in (*self.segment_on, *(role for role, _ in self.roles)):
+        for name in ("segment_on", "segment_beside"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for role in (*self.segment_on, *self.segment_beside, *(role for role, _ in self.roles)):
             if role not in ROLES:
                 raise SettingsError(f"Found the role {role!r}; expected one of {', '.join(ROLES)}.{_hint(role, ROLES)}")
         for name, values in _CHOICES.items():

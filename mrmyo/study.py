@@ -21,7 +21,7 @@ from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_
 from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
 from mrmyo.study_results import RESULTS, read_rows, with_numbers, write_results
 from mrmyo.study_review import choose_mask
-from mrmyo.study_series import StudyError, choose_series, structural_volume
+from mrmyo.study_series import StudyError, beside_volumes, choose_series, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, read_water, write_water
 from mrmyo.t2 import SignalError, fit_t2
@@ -84,7 +84,9 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     out.mkdir(parents=True, exist_ok=True)  # not before all is found: a study that is refused leaves no folder
     stages = Stages(out)
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
-    mask = choose_mask(stages, structural, read, labels, model, progress)
+    beside = _origins(series, chosen.beside)
+    mask = choose_mask(stages, structural, [read, beside], labels, model, progress,
+                       lambda: beside_volumes(series, chosen))
     how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
     aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
                          lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform,
@@ -116,11 +118,17 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
              "mask_journal": mask.journal, "reviewer": mask.reviewer}
     inputs = {"structural": chosen.structural_name, "t2": chosen.t2_source, "series": dict(chosen.series),
               "files": files, "rows": {role: digest(origin[key]) for role, key in chosen.roles},
-              "notes": notes, "flags": [*chosen.flags, *mask.flags], **_drawn_by(model, mask.name)}
+              "notes": notes, "flags": [*chosen.flags, *mask.flags], **_drawn_by(model, mask.name, beside)}
     options = with_numbers(settings, series)
     stages.run("measure", [aligned, fitted, watered, reliable, region, facts, inputs, asdict(options)],
                RESULTS, lambda: write_results(out, facts, options, inputs))
     return read_rows(out)
+
+
+def _origins(series, keys):
+    """[hash of its files, series number, key] of every image."""
+    rows = series.set_index("key").loc[list(keys)]
+    return [[file_digest(series.files(key)), int(row.series), key] for key, row in rows.iterrows()]
 
 
 def _key_before(out):
@@ -162,8 +170,7 @@ def _b1(stages, series, chosen, origin):
 def _water(stages, series, dixon, t2_volume, keys):
     """The stage of water T2; where something keeps it from being measured, the note says so. Returns its key."""
     out = stages.folder
-    rows = series.set_index("key").loc[list(dixon.keys)]
-    images = [[file_digest(series.files(key)), int(row.series), key] for key, row in rows.iterrows()]
+    images = _origins(series, dixon.keys)
 
     def make():
         b1 = read_nifti(out / B1_MAP) if (out / B1_MAP).exists() else None
@@ -198,8 +205,11 @@ def _drop(out, files):
         (out / file).unlink(missing_ok=True)
 
 
-def _drawn_by(model, mask_name):
-    """Another lab's model, where it drew the mask that counts: name, version and license belong to the result."""
+def _drawn_by(model, mask_name, beside):
+    """What drew an automatic mask, beside the image that it lies on: another lab's model, whose name, version and
+    license belong to the result; or ours, which saw further series."""
     from mrmyo.segmentation_adapters import is_description, told_of
 
-    return {"model": told_of(model)} if mask_name.startswith("automatic") and is_description(model) else {}
+    if not mask_name.startswith("automatic"):
+        return {}
+    return {"model": told_of(model)} if is_description(model) else {"beside": [number for _, number, _ in beside]}

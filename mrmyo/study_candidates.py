@@ -9,12 +9,13 @@ import numpy as np
 from mrmyo.dixon_naming import DixonError, tell_dixon
 from mrmyo.volume import Volume, same_grid
 
-__all__ = ["Candidate", "StudyError", "candidates", "coverage", "is_axial", "is_thin", "may_be_drawn_on", "of_role",
-           "tell_unnamed"]
+__all__ = ["Candidate", "StudyError", "candidates", "coverage", "find_beside", "is_axial", "is_thin", "may_be_drawn_on",
+           "of_role", "tell_unnamed"]
 
 THIN_MM = 3.0  # slices up to this are thin enough to be reformatted
 GRADIENT_ECHO_MS = 5.0  # the echo times of one Dixon acquisition lie this near to each other at 1 T and above
 SPIN_ECHO_MS = 3.0  # shifted readouts of one spin echo; proton density and T2 lie tens of ms apart
+DIXON = ("in_phase", "opposed_phase", "water", "fat")
 UNNAMED = ("other", "t1w", "t2w", "t2w_fs")  # what a Dixon image is taken for where nothing names it
 
 
@@ -79,6 +80,19 @@ def of_role(series, rows, stack, role, settings):
         water, fat = (candidates(series, rows[rows.role == name], stack) for name in ("water", "fat"))
         found += [Candidate((*w.rows, *f.rows), w.grid, w.coverage) for w in water for f in fat
                   if same_grid(w.grid, f.grid) and _one_acquisition([w, f], same_times=True)]
+    return found
+
+
+def find_beside(series, rows, chosen, roles):
+    """The rows of further Dixon images, of some roles, of the acquisition and on the grid of the one chosen."""
+    if chosen.rows[0].role not in DIXON:
+        return []
+    whole = Candidate(chosen.rows[:1], chosen.grid, chosen.coverage)
+    own = chosen.keys if len(chosen.keys) == 1 else ()  # of water and fat the sum was taken: each tells more
+    found = []
+    for role in roles:
+        others = candidates(series, rows[(rows.role == role) & (rows.n_echoes == 1) & ~rows.key.isin(own)], chosen.grid)
+        found += [c.rows[0] for c in others if same_grid(c.grid, chosen.grid) and _one_acquisition([whole, c])][:1]
     return found
 
 

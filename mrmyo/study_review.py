@@ -82,17 +82,19 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
             "transform": read_transform(out, before_hand=True)}
 
 
-def choose_mask(stages, structural: Volume, structural_key: str, labels, model, progress) -> Mask:
+def choose_mask(stages, structural: Volume, structural_key, labels, model, progress, beside=list) -> Mask:
     """The mask that counts; an automatic one is made where there is none.
 
     Parameters
     ----------
     stages : Stages
     structural : Volume
-    structural_key : str
-        The key of the stage that wrote it.
+    structural_key
+        What it and its further contrasts are known by.
     labels, model, progress
         As for `mrmyo.process_study`.
+    beside : callable
+        Reads the further contrasts.
     """
     kept = stages.folder / REVIEWED
     review, told = _review_of(labels, structural)
@@ -131,7 +133,7 @@ def choose_mask(stages, structural: Volume, structural_key: str, labels, model, 
             "labels (--labels); to have it made anew, delete it. Nothing was overwritten."
         )
     key = stages.run("segment", [structural_key, made_by], [path.name, SLICE_QUALITY],
-                     lambda: _segment(structural, model, progress, path))
+                     lambda: _segment(structural, model, progress, path, beside))
     return Mask(read_nifti(path), key, f"automatic {made_by[:8]}", flags=_unused(stages.folder / REVIEW))
 
 
@@ -177,11 +179,12 @@ def _review_of(labels, structural) -> tuple[Review | None, dict]:
                     "flags": flags}
 
 
-def _segment(structural, model, progress, path):
-    """The automatic mask, and beside it what is known of its slices."""
+def _segment(structural, model, progress, path, beside):
+    """The automatic mask, and beside it what is known of its slices. Another lab's model is given the one image."""
     from mrmyo.segmentation import segment
+    from mrmyo.segmentation_adapters import is_description
 
-    labels = segment(structural, model=model, progress=progress)
+    labels = segment(structural, model=model, progress=progress, beside=() if is_description(model) else beside())
     write_quality(labels, path.with_name(SLICE_QUALITY))
     write_nifti(labels, path)
 

@@ -15,6 +15,7 @@ from mrmyo.study_candidates import (
     StudyError,
     candidates,
     coverage,
+    find_beside,
     is_axial,
     is_thin,
     may_be_drawn_on,
@@ -23,7 +24,7 @@ from mrmyo.study_candidates import (
 )
 from mrmyo.volume import Volume, reformat
 
-__all__ = ["Chosen", "StudyError", "choose_series", "structural_volume"]
+__all__ = ["Chosen", "StudyError", "beside_volumes", "choose_series", "structural_volume"]
 
 TIE = 0.05  # shares of the T2 stack that differ by less count as equal
 SLAB_MM = 5.0
@@ -45,6 +46,8 @@ class Chosen:
         Its role, and what is made of it.
     plane : str
         Plane to reformat it to; '' to leave it as it is.
+    beside : tuple of str
+        Further Dixon images of the same acquisition and grid, which help to find the muscles.
     b1_map : str, optional
     roles : tuple
         (role, key) of every series that is used.
@@ -64,6 +67,7 @@ class Chosen:
     structural: tuple[str, ...]
     structural_name: str
     plane: str = ""
+    beside: tuple[str, ...] = ()
     b1_map: str | None = None
     roles: tuple[tuple[str, str], ...] = ()
     series: tuple[tuple[str, int], ...] = ()
@@ -80,6 +84,7 @@ def choose_series(series, settings: Settings) -> Chosen:
     only these exist. Among several series of one role counts the share of the T2 stack's volume that they cover, in the
     same frame of reference if any is; among equals (within 0.05) the plane of the T2 stack. Stacks that can be neither
     segmented as they are nor reformatted (thick ones that are not axial) come last, unless the settings state them.
+    Beside a Dixon image the others of its acquisition on its grid are taken too (`Settings.segment_beside`).
 
     Where the role that is wanted is missing, but two to four images of one grid have no names, their voxels are read to
     tell which of them is which (`mrmyo.dixon.tell_dixon`).
@@ -113,6 +118,7 @@ def choose_series(series, settings: Settings) -> Chosen:
         notes.append(f"the {structural.plane} series was reformatted to axial slabs of {SLAB_MM:g} mm")
         name += f", reformatted to axial {SLAB_MM:g} mm"
     b1_map = _choose_b1(series, beside, stack, notes)
+    beside = find_beside(series, told, structural, settings.segment_beside)
     used = [row for row in (t2, *structural.rows, b1_map) if row is not None]
     if len({getattr(row, "patient", None) for row in used}) > 1:
         raise _two_patients(used)
@@ -122,7 +128,8 @@ def choose_series(series, settings: Settings) -> Chosen:
         notes.append("the frame of reference is not known: whether the mask and the T2 stack lie on one table is not "
                      "told by the images")
     return Chosen(
-        t2.key, source, structural.keys, name, plane, None if b1_map is None else b1_map.key,
+        t2.key, source, structural.keys, name, plane, tuple(row.key for row in beside),
+        None if b1_map is None else b1_map.key,
         roles=tuple((row.role, row.key) for row in used), series=tuple((row.role, int(row.series)) for row in used),
         notes=tuple(notes), flags=tuple(flags),
         rows=tuple((int(row.series), tuple(row.image_type), tuple(row.shape), tuple(row.echo_times_ms), row.key)
@@ -136,6 +143,15 @@ def structural_volume(series, chosen: Chosen) -> Volume:
     volume = parts[0]
     if len(parts) == 2:
         volume = volume.with_array(combine(*(part.array for part in parts), phase=0).astype(np.float32))
+    return _in_plane(volume, chosen)
+
+
+def beside_volumes(series, chosen: Chosen) -> list[Volume]:
+    """Read the further contrasts of that image, on its grid."""
+    return [_in_plane(series.volume(key), chosen) for key in chosen.beside]
+
+
+def _in_plane(volume, chosen):
     return reformat(volume, plane=chosen.plane, spacing_mm=SLAB_MM) if chosen.plane else volume
 
 

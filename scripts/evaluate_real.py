@@ -1,7 +1,8 @@
 """Score a model on the real development image: ``python scripts/evaluate_real.py [--model FILE] [--real FOLDER]``.
 
 The image is ``thigh_dixon`` (one patient, muscular dystrophy; 16 slices 24 mm apart; its labels are a network's output
-and name eleven muscles). It is read as water, fat, their sum and their absolute difference (opposed-phase). Dice is per
+and name eleven muscles). It is read as water, fat, their sum and their absolute difference (opposed-phase), each
+alone, and the sum with the difference and the fat beside it, as `mrmyo.process_study` takes a Dixon series. Dice is per
 muscle, the mean of the two sides; HD95 is in the plane, the mean over the slices in which both masks have the muscle.
 Of our labels only those of the eleven muscles count, so the unlabelled adductors and the gluteals cannot cost anything.
 
@@ -29,6 +30,7 @@ from mrmyo.segmentation import SegmentationError, load_model, segment
 from mrmyo.volume import Volume
 
 NAMED = [row[1] for row in MUSCLES if row[1] in BUILT_IN["thigh11"].values()]
+BESIDE = {"together": ("water + fat", "opposed", "fat")}  # the first is what the mask is drawn on
 RANGES = {"mid-thigh": range(3, 10), "all": range(0, 16)}
 
 
@@ -135,8 +137,9 @@ def main():
     print(f"model {model.hash}")
     head = [*NAMED, "mean", "worst", "whole", "HD95"]
     print(f"{'':24s}" + "".join(f"{h:>7s}" for h in head))
-    for contrast, volume in volumes.items():
-        found = segment(volume, model, progress=False)
+    for contrast in [*volumes, *BESIDE]:
+        volume, *beside = (volumes[name] for name in BESIDE.get(contrast, (contrast,)))
+        found = segment(volume, model, progress=False, beside=beside)
         for name, slices in RANGES.items():
             row = score(found, reference, list(slices))
             print(f"{contrast + ', ' + name:24s}" + "".join(f"{row[h]:7.2f}" for h in head), flush=True)

@@ -13,8 +13,8 @@ from mrmyo.dicom import read_dicom
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
 from mrmyo.settings import Settings
 from mrmyo.study_candidates import _unnamed_groups, coverage
-from mrmyo.study_series import StudyError, choose_series, structural_volume
-from mrmyo.volume import Volume
+from mrmyo.study_series import StudyError, beside_volumes, choose_series, structural_volume
+from mrmyo.volume import Volume, same_grid
 
 PHYSICS = {
     "multi_echo": {"ScanningSequence": "SE", "RepetitionTime": 3000},
@@ -91,6 +91,15 @@ def test_a_thin_coronal_series_is_reformatted(tmp_path):
     assert volume.shape == (100, 48, 20)
 
 
+def test_what_stands_beside_is_reformatted_too(tmp_path):
+    for role in ("in_phase", "fat"):
+        add(tmp_path, role, plane="coronal", z=(-50, 50), step=2.5, pixel=2.0)
+    add(tmp_path, "multi_echo")
+    series, chosen = choose(tmp_path)
+    (fat,) = beside_volumes(series, chosen)
+    assert chosen.plane == "axial" and same_grid(fat, structural_volume(series, chosen))
+
+
 def test_roles_come_in_the_order_of_the_settings(tmp_path):
     t1w, in_phase = add(tmp_path, "t1w"), add(tmp_path, "in_phase")
     add(tmp_path, "multi_echo")
@@ -122,6 +131,37 @@ def test_in_phase_is_made_of_water_and_fat(tmp_path):
     water, fat = (series.volume(key) for key in chosen.structural)
     np.testing.assert_array_equal(structural_volume(series, chosen).array, water.array + fat.array)
     assert choose(tmp_path, segment_on=("water",))[1].structural == chosen.structural[:1]
+
+
+def test_further_dixon_images_of_the_acquisition_stand_beside(tmp_path):
+    in_phase, opposed, water, fat = (add(tmp_path, role) for role in ("in_phase", "opposed_phase", "water", "fat"))
+    add(tmp_path, "fat", EchoTime=60.0)  # another acquisition
+    add(tmp_path, "opposed_phase", z=(-30, 42))  # another grid
+    add(tmp_path, "multi_echo")
+    series, chosen = choose(tmp_path)
+    number = dict(zip(series.key, series.series, strict=True))
+    assert numbers(chosen)["in_phase"] == in_phase and [number[key] for key in chosen.beside] == [opposed, fat]
+    for volume, key in zip(beside_volumes(series, chosen), chosen.beside, strict=True):
+        np.testing.assert_array_equal(volume.array, series.volume(key).array)
+    assert choose(tmp_path, segment_beside=())[1].beside == ()
+    _, chosen = choose(tmp_path, segment_beside=("water", "in_phase"))
+    assert [number[key] for key in chosen.beside] == [water]  # never the image itself
+
+
+def test_of_water_and_fat_the_fat_tells_more_than_the_sum(tmp_path):
+    add(tmp_path, "water")
+    fat = add(tmp_path, "fat")
+    add(tmp_path, "multi_echo")
+    series, chosen = choose(tmp_path)
+    assert chosen.structural_name == "in_phase (water + fat)"
+    assert list(series.set_index("key").series[list(chosen.beside)]) == [fat]
+
+
+def test_beside_what_is_no_dixon_image_stands_none(tmp_path):
+    for role in ("t2w", "fat", "opposed_phase"):
+        add(tmp_path, role, **PHYSICS["t2w"])
+    add(tmp_path, "multi_echo")
+    assert choose(tmp_path, segment_on=("t2w",))[1].beside == ()
 
 
 def test_multi_echo_series_at_different_places_are_asked_for(tmp_path):
