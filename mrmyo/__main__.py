@@ -84,6 +84,7 @@ def _parser():
     segment.add_argument("out", type=Path, help="the label map to write (.nii.gz); for several images, their folder")
     segment.add_argument("--model", type=Path, help="a segmentation model, or the description of another lab's")
     segment.add_argument("--passes", type=int, default=1, help="1 to 5: average as many turned and scaled passes")
+    segment.add_argument("--beside", type=Path, nargs="+", default=[], help="its further contrasts, on the same grid")
     segment.add_argument("--probability", action="store_true", help="write probability and entropy as well")
 
     t2 = add("t2", _t2, "fit T2 to a multi-echo series")
@@ -220,10 +221,11 @@ def _segment(arguments):
     from mrmyo.study_masks import output_names, write_mask
 
     names, failed = output_names(arguments.images, arguments.out), 0
+    beside = [_image(path, ("opposed_phase", "fat")) for path in arguments.beside]
     for image, name in zip(arguments.images, names, strict=True):
         try:
             labels, lines = write_mask(_image(image, ("in_phase", "water", "t2w", "t1w")), name, model=arguments.model,
-                                       passes=arguments.passes, probability=arguments.probability)
+                                       passes=arguments.passes, probability=arguments.probability, beside=beside)
         except Exception as error:  # one bad image stops no other
             if len(names) == 1:
                 raise

@@ -196,6 +196,9 @@ def _verdict_lines(series, verdict, width):
     masks = " + ".join(f"series {number_of(rows[key])}, {series_words(rows[key])}" for key in verdict.mask)
     if len(verdict.mask) > 1:
         masks = f"an in-phase image made of {masks}"
+    if verdict.beside:
+        beside = enumerate_words([number_of(rows[key]) for key in verdict.beside])
+        masks += f" (the muscles are found on series {beside} too)"
     t2 = f"series {number_of(rows[verdict.t2])}, {series_words(rows[verdict.t2])}"
     lines = ["Ready to measure: YES"]
     for text in (f"Mask drawn on: {masks}", f"T2 taken from: {t2}", "Next: mrmyo run FOLDER OUT",

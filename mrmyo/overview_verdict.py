@@ -33,6 +33,8 @@ class Verdict:
         Keys of the rows that the mask is drawn on: one, or water and fat; none where nothing can be chosen.
     t2 : str
         Key of the row that T2 comes from; empty where nothing can be chosen.
+    beside : tuple of str
+        Keys of further contrasts that the automatic mask is made from.
     notes : tuple of str
         What there is to know of the choice.
     reasons, advice : tuple of str
@@ -41,6 +43,7 @@ class Verdict:
 
     mask: tuple[str, ...] = ()
     t2: str = ""
+    beside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
@@ -116,7 +119,7 @@ def judge(series: SeriesTable, settings: Settings | None = None) -> Verdict:
         lacking = _lacking(series, settings)
         reasons, advice = zip(*lacking, strict=True) if lacking else ((str(error),), ())
         return Verdict(reasons=reasons, advice=advice)
-    verdict = Verdict(chosen.structural, chosen.t2, chosen.notes)
+    verdict = Verdict(chosen.structural, chosen.t2, chosen.beside, chosen.notes)
     frames = [grid.meta.get("FrameOfReferenceUID") for grid in (mask, t2)]
     if None not in frames and frames[0] != frames[1]:
         used = series[series.key.isin([*chosen.structural, chosen.t2])]

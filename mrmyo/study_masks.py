@@ -63,7 +63,7 @@ def write_quality(labels, path):
     return quality
 
 
-def write_mask(volume, path, *, model=None, passes=1, probability=False, progress=True):
+def write_mask(volume, path, *, model=None, passes=1, beside=(), probability=False, progress=True):
     """Segment an image; write the labels, NAME_quality.csv beside them, and, when asked for, NAME_probability.nii.gz
     and NAME_entropy.nii.gz.
 
@@ -72,7 +72,7 @@ def write_mask(volume, path, *, model=None, passes=1, probability=False, progres
     volume : Volume
     path : path
         Of the label map.
-    model, passes, progress
+    model, passes, beside, progress
         As for `mrmyo.segment`.
     probability : bool
 
@@ -87,12 +87,12 @@ def write_mask(volume, path, *, model=None, passes=1, probability=False, progres
     for name in ("probability", "entropy"):  # of an earlier run, perhaps with another model
         path.with_name(f"{stem_of(path)}_{name}.nii.gz").unlink(missing_ok=True)
     if probability:
-        found = segment_with_probability(volume, model, progress, passes=passes)
+        found = segment_with_probability(volume, model, progress, passes=passes, beside=beside)
         labels = found.labels
         for name in ("probability", "entropy"):
             write_nifti(getattr(found, name), path.with_name(f"{stem_of(path)}_{name}.nii.gz"))
     else:
-        labels = segment(volume, model, progress, passes=passes)
+        labels = segment(volume, model, progress, passes=passes, beside=beside)
     quality = write_quality(labels, path.with_name(f"{stem_of(path)}_quality.csv"))
     write_nifti(labels, path)
     return labels, flag_lines(quality) if len(quality) else [NOTHING_TOLD]

@@ -13,6 +13,8 @@ import pydicom
 import pytest
 
 from mrmyo import process_study, read_nifti, study, write_nifti
+from mrmyo.measure import dice
+from mrmyo.settings import Settings
 from mrmyo.study import StudyError, load_maps
 from mrmyo.validation import error_by_stage, tolerances
 
@@ -91,6 +93,23 @@ def test_a_reviewed_mask_reruns_alignment_and_measurement_only(processed, synthe
     automatic = process_study(synthetic_study[0], out, labels="automatic", progress=False)
     pd.testing.assert_frame_equal(automatic, processed[1])
     np.testing.assert_array_equal(read_nifti(out / "labels_set_aside.nii.gz").array, smaller)
+
+
+def test_the_automatic_mask_is_made_from_all_dixon_images(processed, synthetic_study, tmp_path):
+    def told(out):
+        return json.loads((out / "study.json").read_text())["inputs"].get("beside")
+
+    assert told(processed[0]) == [3, 5]  # opposed-phase and fat
+    out = tmp_path / "P1"
+    shutil.copytree(processed[0], out)
+    before = stamps(out)
+    process_study(synthetic_study[0], out, settings=Settings(segment_beside=()), progress=False)
+    assert {name for name, stamp in stamps(out).items() if stamp != before[name]} == {"segment", "align", "measure"}
+    assert told(out) == []
+    alone, together = (read_nifti(folder / STAGE_FILES["segment"]).array for folder in (out, processed[0]))
+    assert (alone != together).any() and dice(alone > 0, together > 0) > 0.95
+    process_study(synthetic_study[0], out, labels=synthetic_study[1] / "labels_in_phase.nii.gz", progress=False)
+    assert told(out) is None  # a person's mask
 
 
 def test_rows_do_not_depend_on_the_truth(processed, synthetic_study, tmp_path):

@@ -56,6 +56,21 @@ def test_what_is_flagged_is_printed(images, tmp_path, capsys):
     assert "left thigh, slices 0–1: left or right by position alone" in capsys.readouterr().out
 
 
+def test_further_contrasts_of_one_image(images, tmp_path, capsys):
+    first = images / "first.nii.gz"
+    image = read_nifti(first)
+    # the other contrast lies 10 voxels astray, so the mask of both is neither's own
+    other, out = tmp_path / "astray.nii.gz", tmp_path / "labels.nii.gz"
+    astray = image.with_array(np.roll(image.array, 10, axis=0))
+    write_nifti(astray, other)
+    assert main(["segment", str(first), str(out), "--beside", str(other), str(first)]) == 0
+    expected = segment(image, progress=False, beside=[astray, image])
+    np.testing.assert_array_equal(read_nifti(out).array, expected.array)
+    assert (expected.array != segment(image, progress=False).array).mean() > 0.001
+    assert main(["segment", str(first), str(tmp_path / "no.nii.gz"), "--beside", str(tmp_path / "one.nii.gz")]) == 1
+    assert not (tmp_path / "no.nii.gz").exists()
+
+
 def test_several_images_go_to_a_folder_and_a_bad_one_stops_no_other(images, tmp_path, capsys):
     names = ["first", "noise", "second"]
     assert main(["segment", *(str(images / f"{name}.nii.gz") for name in names), str(tmp_path / "out")]) == 1
