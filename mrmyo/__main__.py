@@ -217,11 +217,11 @@ def _tell(rows):
 
 
 def _segment(arguments):
-    from mrmyo import label_table
+    from mrmyo import label_table, read_nifti
     from mrmyo.study_masks import output_names, write_mask
 
-    names, failed = output_names(arguments.images, arguments.out), 0
-    beside = [_image(path, ("opposed_phase", "fat")) for path in arguments.beside]
+    names, failed = output_names(arguments.images, arguments.out, arguments.beside), 0
+    beside = [read_nifti(path) for path in arguments.beside]
     for image, name in zip(arguments.images, names, strict=True):
         try:
             labels, lines = write_mask(_image(image, ("in_phase", "water", "t2w", "t1w")), name, model=arguments.model,

@@ -27,6 +27,7 @@ STEP = 32  # how often the network halves the resolution: 2 to the fifth
 MARGIN_MM = 8.0  # around the body: padding begins beyond it
 ACROSS_MM = 15.0  # how far past the valley between the thighs a muscle may reach
 BATCH = 8
+SEEN, LEAST_SHARE = 0.5, 0.4  # how likely another contrast must show a thigh, and how much of the first one's muscle
 PASSES = ((0.0, 1.0), (6.0, 1.0), (-6.0, 1.0), (0.0, 1.08), (0.0, 0.93))  # turns in degrees and scales, in this order
 
 
@@ -126,7 +127,8 @@ def sample(plane, job, spacing) -> np.ndarray:
 def run_network(network, stacks, spacing, jobs, sides, *, passes=1, maps=False, progress=True) -> Found:
     """The network on every job, pasted into the stack (slices, x, y).
 
-    Of several stacks, contrasts of one grid, the probabilities are averaged; what is a thigh the first one tells.
+    Of several stacks, contrasts of one grid, the probabilities are averaged. What is a thigh, and how good the mask of
+    a slice seems, the first one tells: the formula for that knows single images.
     """
     stack = stacks[0]
     labels = np.zeros(stack.shape, np.uint8)
@@ -136,8 +138,8 @@ def run_network(network, stacks, spacing, jobs, sides, *, passes=1, maps=False, 
     across, columns = ACROSS_MM / spacing[0], np.arange(stack.shape[1])
     for batch in track(_batches(jobs), label="Segmenting", show=progress):
         images, (found, in_scope, air) = _see(network, stack, batch, spacing, passes)
-        found = _average(found, [_see(network, other, batch, spacing, passes) for other in stacks[1:]])
         known = {**features_of(found, images, air), "in_scope": in_scope}
+        found = _average(found, [_see(network, other, batch, spacing, passes) for other in stacks[1:]])
         for i, job in enumerate(batch):
             scope[job.side][job.k] = in_scope[i] if np.ptp(images[i]) else np.nan  # a blank slice tells nothing
             features[job.k, job.side] = {name: float(values[i]) for name, values in known.items()}
@@ -154,12 +156,18 @@ def _see(network, stack, batch, spacing, passes):
 
 
 def _average(found, others):
-    """The mean of the probabilities (n, classes, x, y) over the contrasts; blank images do not count."""
+    """The mean of the probabilities (n, classes, x, y) over the contrasts.
+
+    An image of another contrast that is blank, or noise, or in which no thigh is seen or much less muscle, does not
+    count: it knows less than nothing of what it does not show.
+    """
     import torch
 
+    least = LEAST_SHARE * found[:, 1:-1].sum((1, 2, 3)).numpy()
     total, count = found.clone(), torch.ones(len(found), 1, 1, 1)
-    for images, (more, _, _) in others:
-        shown = torch.from_numpy(np.ptp(images, axis=(1, 2)) > 0).float()[:, None, None, None]
+    for images, (more, in_scope, _) in others:
+        shown = (np.ptp(images, axis=(1, 2)) > 0) & (in_scope > SEEN) & (more[:, 1:-1].sum((1, 2, 3)).numpy() > least)
+        shown = torch.from_numpy(shown).float()[:, None, None, None]
         total, count = total + shown * more, count + shown
     return total / count
 

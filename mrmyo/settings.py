@@ -21,6 +21,7 @@ ROLES = (
     "multi_echo", "in_phase", "opposed_phase", "water", "fat", "fat_fraction", "t2_map", "b1_map",
     "t1w", "t2w", "t2w_fs", "stir", "other",
 )
+DIXON = ("in_phase", "opposed_phase", "water", "fat")
 _CHOICES = {
     "structural_plane": ("any", "axial", "coronal", "sagittal"),
     "t2_source": ("auto", "echoes", "scanner_map"),
@@ -103,7 +104,10 @@ class Settings:
         object.__setattr__(self, "roles", tuple(sorted((str(role), which) for role, which in roles)))
         for name in ("segment_on", "segment_beside"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for role in (*self.segment_on, *self.segment_beside, *(role for role, _ in self.roles)):
+        for role in self.segment_beside:
+            if role not in DIXON:
+                raise SettingsError(f"Found {role!r} in segment_beside; expected some of {', '.join(DIXON)}, or [].")
+        for role in (*self.segment_on, *(role for role, _ in self.roles)):
             if role not in ROLES:
                 raise SettingsError(f"Found the role {role!r}; expected one of {', '.join(ROLES)}.{_hint(role, ROLES)}")
         for name, values in _CHOICES.items():

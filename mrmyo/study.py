@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     out = Path(out_dir).resolve()
     _check_place(folder, out, subject)
     series = read_dicom(folder, roles=dict(settings.roles))
-    chosen = choose_series(series, settings)
+    chosen = choose_series(series, replace(settings, segmentation_model=model))
     files = {role: file_digest(series.files(key)) for role, key in chosen.roles}
     # one file may hold several images: which of them was read counts beside what the files hold
     origin = {key: [files[role], role, row] for (role, key), row in zip(chosen.roles, chosen.rows, strict=True)}
@@ -84,9 +84,9 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     out.mkdir(parents=True, exist_ok=True)  # not before all is found: a study that is refused leaves no folder
     stages = Stages(out)
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
-    beside = _origins(series, chosen.beside)
-    mask = choose_mask(stages, structural, [read, beside], labels, model, progress,
-                       lambda: beside_volumes(series, chosen))
+    further, left_out = beside_volumes(series, chosen)
+    beside = _origins(series, further)
+    mask = choose_mask(stages, structural, [read, beside], labels, model, progress, list(further.values()))
     how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
     aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
                          lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform,
@@ -96,7 +96,7 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     fitted = stages.run("fit", [chosen.t2_source, origin[chosen.t2], option],
                         ["fit.json", *(file for file, _, _ in MAPS.values())],
                         lambda: write_maps(_t2(t2_volume(), from_echoes, option), out))
-    notes = [*chosen.notes, *_b1(stages, series, chosen, origin)]
+    notes = [*chosen.notes, *left_out, *_b1(stages, series, chosen, origin)]
     dixon = choose_dixon(series, chosen) if from_echoes else "the scanner's own T2 map was measured, not its echoes"
     b1 = origin[chosen.b1_map] if (out / B1_MAP).exists() else None
     watered = reliable = None
@@ -212,4 +212,4 @@ def _drawn_by(model, mask_name, beside):
 
     if not mask_name.startswith("automatic"):
         return {}
-    return {"model": told_of(model)} if is_description(model) else {"beside": [number for _, number, _ in beside]}
+    return {"model": told_of(model)} if is_description(model) else {"beside": [[row[1], digest(row)] for row in beside]}

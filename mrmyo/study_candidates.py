@@ -84,16 +84,25 @@ def of_role(series, rows, stack, role, settings):
 
 
 def find_beside(series, rows, chosen, roles):
-    """The rows of further Dixon images, of some roles, of the acquisition and on the grid of the one chosen."""
+    """The rows of further Dixon images, of some roles, of the acquisition and on the grid of the one chosen; and notes.
+
+    Where there are several of a role, as before and after contrast agent, it is not clear which belongs to it: none.
+    """
     if chosen.rows[0].role not in DIXON:
-        return []
+        return [], []
     whole = Candidate(chosen.rows[:1], chosen.grid, chosen.coverage)
     own = chosen.keys if len(chosen.keys) == 1 else ()  # of water and fat the sum was taken: each tells more
-    found = []
-    for role in roles:
+    frame = chosen.grid.meta.get("FrameOfReferenceUID")
+    found, notes = [], []
+    for role in dict.fromkeys(roles):
         others = candidates(series, rows[(rows.role == role) & (rows.n_echoes == 1) & ~rows.key.isin(own)], chosen.grid)
-        found += [c.rows[0] for c in others if same_grid(c.grid, chosen.grid) and _one_acquisition([whole, c])][:1]
-    return found
+        fit = [c.rows[0] for c in others if same_grid(c.grid, chosen.grid) and _one_acquisition([whole, c])
+               and c.grid.meta.get("FrameOfReferenceUID") == frame]
+        if len(fit) > 1:
+            notes.append(f"no {role} image helped to make the mask, for several would do: series "
+                         f"{', '.join(str(row.series) for row in fit)}")
+        found += fit if len(fit) == 1 else []
+    return found, notes
 
 
 def is_axial(grid):

@@ -19,14 +19,18 @@ def stem_of(path) -> str:
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
-def output_names(images, out) -> list[Path]:
+def output_names(images, out, beside=()) -> list[Path]:
     """Where the label map of every image goes: `out` itself for one image, files in the folder `out` for several.
 
     Raises
     ------
     ValueError
-        When two images would share a name, an output is an input, or its name is no NIfTI's.
+        When two images would share a name, an output is an input, its name is no NIfTI's, or several images are given
+        further contrasts, which are of one.
     """
+    if beside and len(images) > 1:
+        raise ValueError(f"Found {len(images)} images and further contrasts beside them; expected the one image whose "
+                         "contrasts they are.")
     out = Path(out)
     if len(images) == 1:
         names = [out]
@@ -39,7 +43,7 @@ def output_names(images, out) -> list[Path]:
             raise ValueError(f"Cannot write {name.name}: expected a name that ends in .nii or .nii.gz.")
         if name.resolve() == image.resolve():
             raise ValueError(f"The output {name.name} is the input itself, which would be lost. Give another name.")
-    given = {image.resolve() for image in images}
+    given = {image.resolve() for image in (*images, *beside)}
     if lost := sorted({name.name for name in names if name.resolve() in given}):
         raise ValueError(f"The output {', '.join(lost)} is one of the images, which would be lost. Give another "
                          "folder, or leave the label maps out of the images.")

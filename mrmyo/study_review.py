@@ -82,7 +82,7 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
             "transform": read_transform(out, before_hand=True)}
 
 
-def choose_mask(stages, structural: Volume, structural_key, labels, model, progress, beside=list) -> Mask:
+def choose_mask(stages, structural: Volume, structural_key, labels, model, progress, beside=()) -> Mask:
     """The mask that counts; an automatic one is made where there is none.
 
     Parameters
@@ -93,8 +93,8 @@ def choose_mask(stages, structural: Volume, structural_key, labels, model, progr
         What it and its further contrasts are known by.
     labels, model, progress
         As for `mrmyo.process_study`.
-    beside : callable
-        Reads the further contrasts.
+    beside : sequence of Volume
+        The further contrasts.
     """
     kept = stages.folder / REVIEWED
     review, told = _review_of(labels, structural)
@@ -180,11 +180,10 @@ def _review_of(labels, structural) -> tuple[Review | None, dict]:
 
 
 def _segment(structural, model, progress, path, beside):
-    """The automatic mask, and beside it what is known of its slices. Another lab's model is given the one image."""
+    """The automatic mask, and beside it what is known of its slices."""
     from mrmyo.segmentation import segment
-    from mrmyo.segmentation_adapters import is_description
 
-    labels = segment(structural, model=model, progress=progress, beside=() if is_description(model) else beside())
+    labels = segment(structural, model=model, progress=progress, beside=beside)
     write_quality(labels, path.with_name(SLICE_QUALITY))
     write_nifti(labels, path)
 

@@ -8,7 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
+from mrmyo.dicom import DicomError
 from mrmyo.dixon import combine
+from mrmyo.segmentation_description import is_description
+from mrmyo.segmentation_sides import SegmentationError
 from mrmyo.settings import Settings
 from mrmyo.study_candidates import (
     UNNAMED,
@@ -22,7 +25,7 @@ from mrmyo.study_candidates import (
     of_role,
     tell_unnamed,
 )
-from mrmyo.volume import Volume, reformat
+from mrmyo.volume import Volume, reformat, to_canonical
 
 __all__ = ["Chosen", "StudyError", "beside_volumes", "choose_series", "structural_volume"]
 
@@ -118,7 +121,10 @@ def choose_series(series, settings: Settings) -> Chosen:
         notes.append(f"the {structural.plane} series was reformatted to axial slabs of {SLAB_MM:g} mm")
         name += f", reformatted to axial {SLAB_MM:g} mm"
     b1_map = _choose_b1(series, beside, stack, notes)
-    beside = find_beside(series, told, structural, settings.segment_beside)
+    # another lab's model is given one image
+    roles = () if is_description(settings.segmentation_model) else settings.segment_beside
+    beside, left_out = find_beside(series, told, structural, roles)
+    notes += left_out
     used = [row for row in (t2, *structural.rows, b1_map) if row is not None]
     if len({getattr(row, "patient", None) for row in used}) > 1:
         raise _two_patients(used)
@@ -146,9 +152,21 @@ def structural_volume(series, chosen: Chosen) -> Volume:
     return _in_plane(volume, chosen)
 
 
-def beside_volumes(series, chosen: Chosen) -> list[Volume]:
-    """Read the further contrasts of that image, on its grid."""
-    return [_in_plane(series.volume(key), chosen) for key in chosen.beside]
+def beside_volumes(series, chosen: Chosen) -> tuple[dict[str, Volume], list[str]]:
+    """Read the further contrasts of that image, on its grid, by key; notes of those that cannot be used."""
+    from mrmyo.segmentation_checks import check_image
+
+    found, notes = {}, []
+    for key in chosen.beside:
+        number = series.set_index("key").series[key]
+        try:
+            volume = _in_plane(series.volume(key), chosen)
+            check_image(volume, to_canonical(volume))
+        except (DicomError, SegmentationError) as error:
+            notes.append(f"series {number} did not help to make the mask: {error}")
+        else:
+            found[key] = volume
+    return found, notes
 
 
 def _in_plane(volume, chosen):

@@ -152,8 +152,11 @@ def test_contrasts_beside_one_another_are_averaged(thighs, found):
     volume = thighs[0]
     again = segment(volume, progress=False, beside=[reorient(volume, (2, 1, 0), (0,))])  # the same, stored otherwise
     np.testing.assert_array_equal(again.array, found.array)
-    nothing = volume.with_array(np.zeros_like(volume.array))
-    np.testing.assert_array_equal(segment(volume, progress=False, beside=[nothing]).array, found.array)
+    nothing, noise = np.zeros_like(volume.array), np.random.default_rng(0).rayleigh(1, volume.shape)
+    almost = nothing.copy()
+    almost[:, almost.shape[1] // 2:] = 0.001
+    useless = [volume.with_array(array) for array in (nothing, almost, noise)]
+    np.testing.assert_array_equal(segment(volume, progress=False, beside=useless).array, found.array)
     blurred = volume.with_array(np.roll(volume.array, 12, axis=1))  # 12 voxels astray: it must pull
     pulled = segment(volume, progress=False, beside=[blurred]).array
     alone = segment(blurred, progress=False).array
@@ -168,7 +171,9 @@ def test_the_mean_over_contrasts_leaves_blank_images_out():
     blank_second = shown.copy()
     blank_second[1] = 1
     shown[1, 0] = 2
-    others = [(shown, (parts[1], None, None)), (blank_second, (parts[2], None, None))]
+    likely = np.ones(2)
+    others = [(shown, (parts[1], likely, None)), (blank_second, (parts[2], likely, None)),
+              (shown, (torch.rand_like(parts[0]), 0.4 * likely, None))]  # in which no thigh is seen
     mean = segmentation_crops._average(parts[0], others)
     torch.testing.assert_close(mean[0], parts[:, 0].mean(0))
     torch.testing.assert_close(mean[1], parts[:2, 1].mean(0))

@@ -67,8 +67,15 @@ def test_further_contrasts_of_one_image(images, tmp_path, capsys):
     expected = segment(image, progress=False, beside=[astray, image])
     np.testing.assert_array_equal(read_nifti(out).array, expected.array)
     assert (expected.array != segment(image, progress=False).array).mean() > 0.001
-    assert main(["segment", str(first), str(tmp_path / "no.nii.gz"), "--beside", str(tmp_path / "one.nii.gz")]) == 1
-    assert not (tmp_path / "no.nii.gz").exists()
+    # no such file; an output that is an input; the contrasts of one image beside two
+    second = images / "second.nii.gz"
+    for images_and_out, beside, says in (([first, "no.nii.gz"], "one.nii.gz", "one.nii.gz"),
+                                         ([first, other], other, "would be lost"),
+                                         ([first, second, "folder"], other, "expected the one image")):
+        arguments = [str(tmp_path / path) for path in images_and_out]
+        assert main(["segment", *arguments, "--beside", str(tmp_path / beside)]) == 1
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "no.nii.gz").exists() and read_nifti(other).shape == image.shape
 
 
 def test_several_images_go_to_a_folder_and_a_bad_one_stops_no_other(images, tmp_path, capsys):

@@ -96,7 +96,7 @@ def test_what_stands_beside_is_reformatted_too(tmp_path):
         add(tmp_path, role, plane="coronal", z=(-50, 50), step=2.5, pixel=2.0)
     add(tmp_path, "multi_echo")
     series, chosen = choose(tmp_path)
-    (fat,) = beside_volumes(series, chosen)
+    (fat,) = beside_volumes(series, chosen)[0].values()
     assert chosen.plane == "axial" and same_grid(fat, structural_volume(series, chosen))
 
 
@@ -134,14 +134,16 @@ def test_in_phase_is_made_of_water_and_fat(tmp_path):
 
 
 def test_further_dixon_images_of_the_acquisition_stand_beside(tmp_path):
-    in_phase, opposed, water, fat = (add(tmp_path, role) for role in ("in_phase", "opposed_phase", "water", "fat"))
-    add(tmp_path, "fat", EchoTime=60.0)  # another acquisition
+    in_phase, opposed, water, fat = (add(tmp_path, role, pixel=5.0) for role in DIXON_IMAGE_TYPES)
+    add(tmp_path, "fat", pixel=5.0, EchoTime=60.0)  # another acquisition
     add(tmp_path, "opposed_phase", z=(-30, 42))  # another grid
     add(tmp_path, "multi_echo")
     series, chosen = choose(tmp_path)
     number = dict(zip(series.key, series.series, strict=True))
     assert numbers(chosen)["in_phase"] == in_phase and [number[key] for key in chosen.beside] == [opposed, fat]
-    for volume, key in zip(beside_volumes(series, chosen), chosen.beside, strict=True):
+    volumes, notes = beside_volumes(series, chosen)
+    assert tuple(volumes) == chosen.beside and not notes
+    for key, volume in volumes.items():
         np.testing.assert_array_equal(volume.array, series.volume(key).array)
     assert choose(tmp_path, segment_beside=())[1].beside == ()
     _, chosen = choose(tmp_path, segment_beside=("water", "in_phase"))
@@ -155,6 +157,39 @@ def test_of_water_and_fat_the_fat_tells_more_than_the_sum(tmp_path):
     series, chosen = choose(tmp_path)
     assert chosen.structural_name == "in_phase (water + fat)"
     assert list(series.set_index("key").series[list(chosen.beside)]) == [fat]
+
+
+def test_of_two_acquisitions_none_stands_beside_the_others_image(tmp_path):
+    for uid in ("1.2.1", "1.2.2"):  # the patient left the table in between
+        in_phase, opposed = (add(tmp_path, role, FrameOfReferenceUID=uid) for role in ("in_phase", "opposed_phase"))
+    add(tmp_path, "multi_echo", FrameOfReferenceUID="1.2.2")
+    series, chosen = choose(tmp_path)
+    assert numbers(chosen)["in_phase"] == in_phase
+    assert list(series.set_index("key").series[list(chosen.beside)]) == [opposed]
+    again = add(tmp_path, "opposed_phase", FrameOfReferenceUID="1.2.2")  # after contrast agent, perhaps
+    _, chosen = choose(tmp_path)
+    assert chosen.beside == ()
+    assert f"no opposed_phase image helped to make the mask, for several would do: series {opposed}, {again}" \
+        in chosen.notes
+
+
+def test_a_further_image_that_cannot_be_used_is_left_out_and_told(tmp_path):
+    _, below, fat = (add(tmp_path, role, pixel=5.0) for role in ("in_phase", "opposed_phase", "fat"))
+    add(tmp_path, "multi_echo")
+    for path in (tmp_path / f"{below:03d}").iterdir():
+        edit(path, RescaleSlope=1, RescaleIntercept=-500)
+    series, chosen = choose(tmp_path)
+    volumes, notes = beside_volumes(series, chosen)
+    assert list(series.set_index("key").series[list(volumes)]) == [fat]
+    assert len(notes) == 1 and notes[0].startswith(f"series {below} did not help to make the mask: Found ")
+    assert "negative voxels" in notes[0]
+
+
+def test_another_labs_model_is_given_one_image(tmp_path):
+    for role in ("in_phase", "fat", "multi_echo"):
+        add(tmp_path, role)
+    assert len(choose(tmp_path)[1].beside) == 1
+    assert choose(tmp_path, segmentation_model="model.toml")[1].beside == ()
 
 
 def test_beside_what_is_no_dixon_image_stands_none(tmp_path):
