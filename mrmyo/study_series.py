@@ -123,7 +123,7 @@ def choose_series(series, settings: Settings) -> Chosen:
     b1_map = _choose_b1(series, beside, stack, notes)
     # another lab's model is given one image
     roles = () if is_description(settings.segmentation_model) else settings.segment_beside
-    beside, left_out = find_beside(series, told, structural, roles)
+    further, left_out = find_beside(series, told, structural, roles)
     notes += left_out
     used = [row for row in (t2, *structural.rows, b1_map) if row is not None]
     if len({getattr(row, "patient", None) for row in used}) > 1:
@@ -134,7 +134,7 @@ def choose_series(series, settings: Settings) -> Chosen:
         notes.append("the frame of reference is not known: whether the mask and the T2 stack lie on one table is not "
                      "told by the images")
     return Chosen(
-        t2.key, source, structural.keys, name, plane, tuple(row.key for row in beside),
+        t2.key, source, structural.keys, name, plane, tuple(row.key for row in further),
         None if b1_map is None else b1_map.key,
         roles=tuple((row.role, row.key) for row in used), series=tuple((row.role, int(row.series)) for row in used),
         notes=tuple(notes), flags=tuple(flags),
@@ -158,11 +158,11 @@ def beside_volumes(series, chosen: Chosen) -> tuple[dict[str, Volume], list[str]
 
     found, notes = {}, []
     for key in chosen.beside:
-        number = series.set_index("key").series[key]
         try:
             volume = _in_plane(series.volume(key), chosen)
             check_image(volume, to_canonical(volume))
         except (DicomError, SegmentationError) as error:
+            number = series.series[series.key == key].item()
             notes.append(f"series {number} did not help to make the mask: {error}")
         else:
             found[key] = volume
