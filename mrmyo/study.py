@@ -21,7 +21,7 @@ from mrmyo.study_maps import MAPS, SCANNER_MAP, load_maps, relative_b1, scanner_
 from mrmyo.study_reliability import RELIABILITY_FILES, write_reliability
 from mrmyo.study_results import RESULTS, read_rows, with_numbers, write_results
 from mrmyo.study_review import choose_mask
-from mrmyo.study_series import StudyError, beside_volumes, choose_series, structural_volume
+from mrmyo.study_series import StudyError, beside_volumes, choose_series, fat_fraction_beside, structural_volume
 from mrmyo.study_stages import Stages, write_json
 from mrmyo.study_water import WATER_FACTS, WATER_FILES, choose_dixon, fit_water, read_water, write_water
 from mrmyo.t2 import SignalError, fit_t2
@@ -86,7 +86,8 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
     further, left_out = beside_volumes(series, chosen)
     beside = _origins(series, further)
-    mask = choose_mask(stages, structural, [read, beside], labels, model, progress, list(further.values()))
+    mask = choose_mask(stages, structural, [read, beside], labels, model, progress,
+                       beside=list(further.values()), fat_fraction=fat_fraction_beside(chosen, structural, further))
     how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
     aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
                          lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform,

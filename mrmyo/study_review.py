@@ -12,6 +12,7 @@ import numpy as np
 
 from mrmyo.journal import JournalError, Review, image_hash, is_journal, mask_version, replay
 from mrmyo.labels import is_muscle
+from mrmyo.measure import trim_fat
 from mrmyo.nifti import NiftiError, read_nifti, write_nifti
 from mrmyo.provenance import digest, file_digest
 from mrmyo.study_alignment import read_transform
@@ -82,7 +83,8 @@ def review_inputs(out_dir, *, second: bool = False) -> dict:
             "transform": read_transform(out, before_hand=True)}
 
 
-def choose_mask(stages, structural: Volume, structural_key, labels, model, progress, beside=()) -> Mask:
+def choose_mask(stages, structural: Volume, structural_key, labels, model, progress, *, beside=(),
+                fat_fraction=None) -> Mask:
     """The mask that counts; an automatic one is made where there is none.
 
     Parameters
@@ -95,6 +97,8 @@ def choose_mask(stages, structural: Volume, structural_key, labels, model, progr
         As for `mrmyo.process_study`.
     beside : sequence of Volume
         The further contrasts.
+    fat_fraction : array, optional
+        On the grid of `structural`, to trim an automatic mask with.
     """
     kept = stages.folder / REVIEWED
     review, told = _review_of(labels, structural)
@@ -133,7 +137,7 @@ def choose_mask(stages, structural: Volume, structural_key, labels, model, progr
             "labels (--labels); to have it made anew, delete it. Nothing was overwritten."
         )
     key = stages.run("segment", [structural_key, made_by], [path.name, SLICE_QUALITY],
-                     lambda: _segment(structural, model, progress, path, beside))
+                     lambda: _segment(structural, model, progress, path, beside, fat_fraction))
     return Mask(read_nifti(path), key, f"automatic {made_by[:8]}", flags=_unused(stages.folder / REVIEW))
 
 
@@ -179,13 +183,13 @@ def _review_of(labels, structural) -> tuple[Review | None, dict]:
                     "flags": flags}
 
 
-def _segment(structural, model, progress, path, beside):
+def _segment(structural, model, progress, path, beside, fat_fraction):
     """The automatic mask, and beside it what is known of its slices."""
     from mrmyo.segmentation import segment
 
     labels = segment(structural, model=model, progress=progress, beside=beside)
     write_quality(labels, path.with_name(SLICE_QUALITY))
-    write_nifti(labels, path)
+    write_nifti(labels if fat_fraction is None else trim_fat(labels, fat_fraction), path)
 
 
 def _check_drawn_on(kept, structural):

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from mrmyo.dicom import DicomError
-from mrmyo.dixon import combine
+from mrmyo.dixon import combine, fat_fraction
 from mrmyo.segmentation_description import is_description
 from mrmyo.segmentation_sides import SegmentationError
 from mrmyo.settings import Settings
@@ -27,7 +27,7 @@ from mrmyo.study_candidates import (
 )
 from mrmyo.volume import Volume, reformat, to_canonical
 
-__all__ = ["Chosen", "StudyError", "beside_volumes", "choose_series", "structural_volume"]
+__all__ = ["Chosen", "StudyError", "beside_volumes", "choose_series", "fat_fraction_beside", "structural_volume"]
 
 TIE = 0.05  # shares of the T2 stack that differ by less count as equal
 SLAB_MM = 5.0
@@ -51,6 +51,8 @@ class Chosen:
         Plane to reformat it to; '' to leave it as it is.
     beside : tuple of str
         Further Dixon images of the same acquisition and grid, which help to find the muscles.
+    fat : str, optional
+        The fat image among them.
     b1_map : str, optional
     roles : tuple
         (role, key) of every series that is used.
@@ -71,6 +73,7 @@ class Chosen:
     structural_name: str
     plane: str = ""
     beside: tuple[str, ...] = ()
+    fat: str | None = None
     b1_map: str | None = None
     roles: tuple[tuple[str, str], ...] = ()
     series: tuple[tuple[str, int], ...] = ()
@@ -135,7 +138,7 @@ def choose_series(series, settings: Settings) -> Chosen:
                      "told by the images")
     return Chosen(
         t2.key, source, structural.keys, name, plane, tuple(row.key for row in further),
-        None if b1_map is None else b1_map.key,
+        next((row.key for row in further if row.role == "fat"), None), None if b1_map is None else b1_map.key,
         roles=tuple((row.role, row.key) for row in used), series=tuple((row.role, int(row.series)) for row in used),
         notes=tuple(notes), flags=tuple(flags),
         rows=tuple((int(row.series), tuple(row.image_type), tuple(row.shape), tuple(row.echo_times_ms), row.key)
@@ -167,6 +170,19 @@ def beside_volumes(series, chosen: Chosen) -> tuple[dict[str, Volume], list[str]
         else:
             found[key] = volume
     return found, notes
+
+
+def fat_fraction_beside(chosen: Chosen, structural: Volume, beside):
+    """The fat fraction on the grid of the image to draw the mask on, an array; None where no fat image tells it.
+
+    NaN where there is no signal. `beside` is what `beside_volumes` read.
+    """
+    role = chosen.structural_name.partition(",")[0].partition(" ")[0]
+    if chosen.fat not in beside or role not in ("in_phase", "water"):
+        return None
+    fat, shown = beside[chosen.fat].array.astype(np.float32), structural.array.astype(np.float32)
+    total = shown if role == "in_phase" else shown + fat
+    return fat_fraction(total - fat, fat, minimum=0.06 * float(np.nanpercentile(total, 99)))
 
 
 def _in_plane(volume, chosen):

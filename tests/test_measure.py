@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrmyo.measure import dice, dice_by_muscle, quality_flags, t2_by_muscle
+from mrmyo.measure import dice, dice_by_muscle, quality_flags, t2_by_muscle, trim_fat
 from mrmyo.t2 import AT_BOUND, FITTED, LOW_SIGNAL, T2Maps, fit_t2
 from mrmyo.volume import GridError, Volume
 
@@ -172,3 +172,44 @@ def test_restrict_takes_the_border_and_the_fat_away():
     for wrong in (None, fat[:5]):
         with pytest.raises(ValueError, match="needs a map of it"):
             restrict(labels, fat_fraction=wrong, max_fat_fraction=0.3)
+
+
+def test_trim_fat_takes_fat_beside_lean_muscle_and_no_other():
+    array = np.zeros((16, 12, 2), np.uint8)
+    array[2:8, 2:10] = 1  # lean
+    array[8:14, 2:10] = 2  # fat has replaced it
+    array[8, 0, 0] = 51
+    fat = np.where(array == 0, 0.9, np.where(array == 1, 0.1, 0.6)).astype(np.float32)
+    fat[2, 2:6] = 0.85  # beside the fat around: taken along
+    fat[3, 2, 0] = 0.85  # reached through what has gone
+    fat[5, 5] = 0.85  # inside: the muscle's own
+    fat[2, 8] = 0.55  # beyond half of the way, not three fifths (0.58)
+    fat[13, 2:10] = 0.9  # at the border of what is fat itself
+    fat[7, 2] = np.nan
+    before = fat.copy()
+    labels = Volume(array, np.diag([1.5, 1.5, 6.0, 1.0]))
+    expected = array.copy()
+    expected[2, 2:6] = expected[3, 2, 0] = 0
+    found = trim_fat(labels, fat)
+    np.testing.assert_array_equal(found.array, expected)
+    assert found.array.dtype == np.uint8 and found.affine is not None
+    np.testing.assert_array_equal(fat, before)
+    np.testing.assert_array_equal(trim_fat(labels, 300 * fat).array, expected)  # of no known unit
+    # the same volume stored with the slices first
+    turned = Volume(np.moveaxis(array, 2, 0), np.diag([6.0, 1.5, 1.5, 1.0])[[1, 2, 0, 3]])
+    np.testing.assert_array_equal(trim_fat(turned, np.moveaxis(fat, 2, 0)).array, np.moveaxis(expected, 2, 0))
+    # water and fat swapped, all muscle, no signal at all, no muscle: nothing to go by
+    for other in (1 - fat, np.full_like(fat, np.nan), np.zeros_like(fat), -fat):
+        np.testing.assert_array_equal(trim_fat(labels, other).array, array)
+    for values in (np.ones_like(array), np.zeros_like(array)):
+        np.testing.assert_array_equal(trim_fat(labels.with_array(values), fat).array, values)
+    with pytest.raises(ValueError, match=r"shaped \(16, 12, 2\); found \(5, 12, 2\)"):
+        trim_fat(labels, fat[:5])
+
+
+def test_trim_fat_never_takes_more_than_a_quarter_of_a_muscle():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        array = (rng.random((20, 20, 3)) < 0.6).astype(np.uint8)
+        found = trim_fat(Volume(array, AFFINE), rng.random(array.shape) ** rng.uniform(0.3, 3)).array
+        assert 0.74 * array.sum() <= found.sum() <= array.sum()

@@ -12,7 +12,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from mrmyo import process_study, read_nifti, study, write_nifti
+from mrmyo import process_study, read_dicom, read_nifti, segment, study, write_nifti
+from mrmyo.labels import is_muscle
 from mrmyo.measure import dice
 from mrmyo.settings import Settings
 from mrmyo.study import StudyError, load_maps
@@ -111,6 +112,21 @@ def test_the_automatic_mask_is_made_from_all_dixon_images(processed, synthetic_s
     assert (alone != together).any() and dice(alone > 0, together > 0) > 0.95
     process_study(synthetic_study[0], out, labels=synthetic_study[1] / "labels_in_phase.nii.gz", progress=False)
     assert told(out) is None  # a person's mask
+
+
+def test_fat_beside_the_muscles_is_trimmed_off(processed, synthetic_study):
+    series = read_dicom(synthetic_study[0])
+    roles = ("in_phase", "opposed_phase", "fat")
+    in_phase, opposed, fat = (series.volume(series.key[series.role == role].item()) for role in roles)
+    taken = segment(in_phase, progress=False, beside=[opposed, fat]).array
+    kept = read_nifti(processed[0] / STAGE_FILES["segment"]).array
+    gone = taken != kept
+    assert (kept[gone] == 0).all() and 0 < gone.sum() < 0.02 * (taken > 0).sum()
+    share = fat.array / np.maximum(in_phase.array, 1.0)
+    assert share[gone].mean() > 0.6 > 0.2 > share[kept > 0].mean()
+    taken, kept, true = (is_muscle(array) for array in (
+        taken, kept, read_nifti(synthetic_study[1] / "labels_in_phase.nii.gz").array))
+    assert dice(kept, true) > dice(taken, true)
 
 
 def test_rows_do_not_depend_on_the_truth(processed, synthetic_study, tmp_path):

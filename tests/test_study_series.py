@@ -13,7 +13,7 @@ from mrmyo.dicom import read_dicom
 from mrmyo.dicom_writing import DIXON_IMAGE_TYPES, write_dicom_series
 from mrmyo.settings import Settings
 from mrmyo.study_candidates import _unnamed_groups, coverage
-from mrmyo.study_series import StudyError, beside_volumes, choose_series, structural_volume
+from mrmyo.study_series import StudyError, beside_volumes, choose_series, fat_fraction_beside, structural_volume
 from mrmyo.volume import Volume, same_grid
 
 PHYSICS = {
@@ -151,12 +151,39 @@ def test_further_dixon_images_of_the_acquisition_stand_beside(tmp_path):
 
 
 def test_of_water_and_fat_the_fat_tells_more_than_the_sum(tmp_path):
-    add(tmp_path, "water")
-    fat = add(tmp_path, "fat")
+    add(tmp_path, "water", pixel=5.0)
+    fat = add(tmp_path, "fat", pixel=5.0)
     add(tmp_path, "multi_echo")
     series, chosen = choose(tmp_path)
     assert chosen.structural_name == "in_phase (water + fat)"
     assert list(series.set_index("key").series[list(chosen.beside)]) == [fat]
+    beside = beside_volumes(series, chosen)[0]
+    water = series.volume(chosen.structural[0]).array.astype(float)
+    share = fat_fraction_beside(chosen, structural_volume(series, chosen), beside)
+    signal = np.isfinite(share)
+    np.testing.assert_allclose(share[signal], 1 - (water / (water + beside[chosen.fat].array))[signal], atol=1e-5)
+
+
+def test_a_fat_image_beside_tells_the_fat_fraction(tmp_path):
+    for role in DIXON_IMAGE_TYPES:
+        add(tmp_path, role, pixel=5.0)
+    add(tmp_path, "multi_echo")
+
+    def told(**options):
+        series, chosen = choose(tmp_path, **options)
+        structural = structural_volume(series, chosen)
+        return fat_fraction_beside(chosen, structural, beside_volumes(series, chosen)[0]), series, structural.array
+
+    share, series, in_phase = told()
+    fat = series.volume(series.key[series.role == "fat"].item()).array.astype(float)
+    signal = in_phase > 0.06 * np.percentile(in_phase, 99)
+    np.testing.assert_allclose(share[signal], (fat / np.maximum(in_phase, 1))[signal], rtol=1e-5)
+    assert np.isnan(share[~signal]).all() and 0 < (~signal).sum() < signal.sum()
+    share, _, water = told(segment_on=("water",))
+    total = water + fat
+    np.testing.assert_allclose(share[total > 200], (fat / np.maximum(total, 1))[total > 200], rtol=1e-5)
+    for options in ({"segment_on": ("opposed_phase",)}, {"segment_beside": ("opposed_phase",)}, {"segment_beside": ()}):
+        assert told(**options)[0] is None
 
 
 def test_of_two_acquisitions_none_stands_beside_the_others_image(tmp_path):
