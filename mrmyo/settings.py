@@ -55,7 +55,8 @@ class Settings:
         Roles of the series to draw masks on, the first that a study has.
     segment_beside : tuple of str
         Roles of further Dixon images of the same acquisition from which the automatic mask is made as well; each takes
-        as long as the first. () for none.
+        as long as the first. () for none. A fat image among them also frees the mask of the fat beside the muscles
+        (`mrmyo.measure.trim_fat`).
     structural_plane : {"any", "axial", "coronal", "sagittal"}
         Acquired plane of the series to draw masks on.
     t2_source : {"auto", "echoes", "scanner_map"}
