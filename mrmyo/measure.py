@@ -156,19 +156,19 @@ def restrict(labels: Volume, *, erode_mm: float = 0.0, fat_fraction=None, max_fa
 
 
 def trim_fat(labels: Volume, fat_fraction) -> Volume:
-    """The labels without the fat beside a muscle that a mask took along.
+    """The labels without the fat at the borders of muscle.
 
     In the plane of the slice, and connected with what is no muscle, voxels go whose fat fraction lies beyond three
-    fifths of the way from the upper quartile of their muscle to fat: never more than a quarter of a muscle. Half of the
-    way, where a voxel is half muscle, would take more of what noise and blur move over that border, and give nothing
-    back. A muscle that is mostly fat itself (its upper quartile) keeps all its voxels.
+    fifths of the way from the upper quartile of their muscle to fat: never more than a quarter of a muscle. Where fat
+    has replaced a muscle (its upper quartile, or in this slice its median, is mostly fat), it keeps its voxels. Whether
+    fat at a border lies beside the muscle or in it cannot be told: what has infiltrated from there goes too.
 
     Parameters
     ----------
     labels : Volume
     fat_fraction : array
-        On the grid of `labels`, NaN where there is no signal. Its scale does not matter: that of fat is the ninetieth
-        percentile outside muscle and femur.
+        On the grid of `labels`, NaN where there is no signal; also in another unit, for that of fat is taken from the
+        ninetieth percentile outside muscle and femur.
 
     Returns
     -------
@@ -181,21 +181,26 @@ def trim_fat(labels: Volume, fat_fraction) -> Volume:
     """
     if np.shape(fat_fraction) != labels.shape:
         raise ValueError(f"Trimming fat needs a map of it, shaped {labels.shape}; found {np.shape(fat_fraction)}.")
-    known = np.isfinite(fat_fraction)
-    muscle = is_muscle(labels.array)
-    around = fat_fraction[known & (labels.array == 0)]
+    axis = labels.slice_axis
+    values, share = (np.moveaxis(np.asarray(array), axis, 0) for array in (labels.array, fat_fraction))
+    muscle, known = is_muscle(values), np.isfinite(share)
+    around = share[known & (values == 0)]
     fat = np.quantile(around, 0.9) if around.size else 0.0
     if fat <= 0:
         return labels
     fatty = np.zeros_like(muscle)
-    for value in np.unique(labels.array[muscle]):
-        chosen = known & (labels.array == value)
-        own = np.quantile(fat_fraction[chosen], 0.75) if chosen.any() else np.inf
-        if own <= MOST_FAT * fat:
-            fatty[chosen] = fat_fraction[chosen] > own + TRIM_FROM * (fat - own)
-    in_plane = np.expand_dims(ndimage.generate_binary_structure(2, 1), labels.slice_axis)
+    for value in np.unique(values[muscle & known]):
+        chosen = known & (values == value)
+        own = np.quantile(share[chosen], 0.75, method="higher")
+        if own > MOST_FAT * fat:
+            continue
+        for k in np.flatnonzero(chosen.any((1, 2))):
+            if np.median(share[k][chosen[k]]) <= MOST_FAT * fat:
+                fatty[k] |= chosen[k] & (share[k] > own + TRIM_FROM * (fat - own))
+    in_plane = ndimage.generate_binary_structure(2, 1)[None]
     outside = ndimage.binary_propagation(~muscle, in_plane, mask=fatty | ~muscle)
-    return labels.with_array(np.where(muscle & outside, 0, labels.array).astype(labels.array.dtype))
+    trimmed = np.where(muscle & outside, 0, values).astype(values.dtype)
+    return labels.with_array(np.ascontiguousarray(np.moveaxis(trimmed, 0, axis)))
 
 
 def dice(a, b) -> float:

@@ -86,8 +86,9 @@ def process_study(folder, out_dir, labels=None, *, subject=None, model=None, set
     read = stages.run("read", drawn_on, [STRUCTURAL], lambda: write_nifti(structural, out / STRUCTURAL))
     further, left_out = beside_volumes(series, chosen)
     beside = _origins(series, further)
-    mask = choose_mask(stages, structural, [read, beside], labels, model, progress,
-                       beside=list(further.values()), fat_fraction=fat_fraction_beside(chosen, structural, further))
+    fat = chosen.fat if chosen.fat in further else None  # which of them shows fat counts too
+    mask = choose_mask(stages, structural, [read, beside, fat], labels, model, progress, beside=list(further.values()),
+                       fat_fraction=lambda: fat_fraction_beside(chosen, structural, further))
     how = [settings.alignment, settings.ignore_frame_of_reference, mask.transform]
     aligned = stages.run("align", [mask.key, read, origin[chosen.t2], how], ALIGNED,
                          lambda: align_study(out, mask.labels, structural, t2_volume(), settings, mask.transform,

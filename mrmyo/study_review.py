@@ -97,8 +97,8 @@ def choose_mask(stages, structural: Volume, structural_key, labels, model, progr
         As for `mrmyo.process_study`.
     beside : sequence of Volume
         The further contrasts.
-    fat_fraction : array, optional
-        On the grid of `structural`, to trim an automatic mask with.
+    fat_fraction : callable, optional
+        Gives the fat fraction on the grid of `structural`, to trim an automatic mask with; or None.
     """
     kept = stages.folder / REVIEWED
     review, told = _review_of(labels, structural)
@@ -184,12 +184,13 @@ def _review_of(labels, structural) -> tuple[Review | None, dict]:
 
 
 def _segment(structural, model, progress, path, beside, fat_fraction):
-    """The automatic mask, and beside it what is known of its slices."""
+    """The automatic mask, and beside it what is known of its slices (before their fat is trimmed)."""
     from mrmyo.segmentation import segment
 
     labels = segment(structural, model=model, progress=progress, beside=beside)
     write_quality(labels, path.with_name(SLICE_QUALITY))
-    write_nifti(labels if fat_fraction is None else trim_fat(labels, fat_fraction), path)
+    share = None if fat_fraction is None else fat_fraction()
+    write_nifti(labels if share is None else trim_fat(labels, share), path)
 
 
 def _check_drawn_on(kept, structural):

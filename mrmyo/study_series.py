@@ -175,7 +175,8 @@ def beside_volumes(series, chosen: Chosen) -> tuple[dict[str, Volume], list[str]
 def fat_fraction_beside(chosen: Chosen, structural: Volume, beside):
     """The fat fraction on the grid of the image to draw the mask on, an array; None where no fat image tells it.
 
-    NaN where there is no signal. `beside` is what `beside_volumes` read.
+    NaN where there is no signal. `beside` is what `beside_volumes` read. Water and fat must have one scale; beside an
+    in-phase image that of fat does not matter to `mrmyo.measure.trim_fat`.
     """
     role = chosen.structural_name.partition(",")[0].partition(" ")[0]
     if chosen.fat not in beside or role not in ("in_phase", "water"):

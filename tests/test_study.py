@@ -105,6 +105,9 @@ def test_the_automatic_mask_is_made_from_all_dixon_images(processed, synthetic_s
     out = tmp_path / "P1"
     shutil.copytree(processed[0], out)
     before = stamps(out)
+    # which of them shows fat is known by its role alone, and decides what is trimmed
+    process_study(synthetic_study[0], out, settings=Settings(roles={"opposed_phase": 5, "fat": 3}), progress=False)
+    assert (out / STAGE_FILES["segment"]).stat().st_mtime_ns != before["segment"]
     process_study(synthetic_study[0], out, settings=Settings(segment_beside=()), progress=False)
     assert {name for name, stamp in stamps(out).items() if stamp != before[name]} == {"segment", "align", "measure"}
     assert told(out) == []
